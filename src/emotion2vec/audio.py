@@ -1,0 +1,210 @@
+"""The only door through which sound enters: any file, bytes or array -> mono float32 at 16 kHz.
+
+S samples.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000
+"""In Hz: what every published model was trained on."""
+
+MIN_SAMPLES = 400
+"""25 ms at 16 kHz: what the first frame of a model sees."""
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".caf")
+
+Waveform = NDArray[np.float32]
+AudioSource = str | Path | bytes | IO[bytes] | NDArray[Any]
+
+
+def load_audio(
+    source: AudioSource,
+    *,
+    sampling_rate: int | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    check: bool = True,
+) -> Waveform:
+    """The sound in `source`: (S,) float32, mono, 16 kHz; channels averaged, full scale is 1.
+
+    Args:
+        source: path, encoded bytes, open binary file, or an array (samples,) or
+            (samples, channels), floats within [-1, 1] or integers of full scale
+        sampling_rate: of an array, in Hz; files know their own
+        start: where to begin, in seconds; of a file, only the part asked for is decoded
+        end: where to stop, in seconds; None for the end
+        check: refuse clips that no model can answer for: under 0.025 s, silent, not finite
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if it is empty, damaged, no audio, too short, silent or not finite, or if an
+            array comes without its sampling rate
+
+    >>> tone = np.sin(np.arange(8000) / 8, dtype=np.float32)
+    >>> load_audio(tone, sampling_rate=8000).shape
+    (16000,)
+    """
+    name = str(source) if isinstance(source, str | Path) else f"the {_kind(source)} given"
+    if end is not None and end <= start or start < 0:
+        raise ValueError(f"{name}: the part from {start} s to {end} s is empty; swap or widen it.")
+    if isinstance(source, np.ndarray):
+        samples, rate = _from_array(source, sampling_rate)
+        samples = samples[int(start * rate) : None if end is None else int(end * rate)]
+    else:
+        samples, rate = _decode(source, name, start, end)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if rate != SAMPLE_RATE and len(samples):
+        import soxr
+
+        samples = soxr.resample(samples, rate, SAMPLE_RATE, quality="VHQ")
+    samples = np.ascontiguousarray(samples, dtype=np.float32)
+    if check:
+        check_clip(samples, name)
+    return samples
+
+
+def check_clip(samples: Waveform, name: str) -> None:
+    """Refuse a clip that no model can answer for.
+
+    Raises:
+        ValueError: that says what is wrong with the clip `name`
+
+    >>> check_clip(np.zeros(16000, np.float32), "a.wav")
+    Traceback (most recent call last):
+    ...
+    ValueError: a.wav is silent (every sample is 0); check the recording or leave it out.
+    """
+    if len(samples) < MIN_SAMPLES:
+        raise ValueError(
+            f"{name} is {len(samples) / SAMPLE_RATE:.3f} s long; the model needs at least "
+            f"{MIN_SAMPLES / SAMPLE_RATE:.3f} s ({MIN_SAMPLES} samples at 16 kHz); leave it out."
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError(
+            f"{name} has {int((~np.isfinite(samples)).sum())} samples that are NaN or infinite; "
+            "write the file again from its source."
+        )
+    if samples.max() == samples.min():
+        raise ValueError(
+            f"{name} is silent (every sample is {samples[0]:g}); "
+            "check the recording or leave it out."
+        )
+
+
+def normalize(samples: Waveform) -> Waveform:
+    """The clip with zero mean and unit variance: (S,) -> (S,).
+
+    Computed over the whole clip, unpadded, with an eps of 1e-5 on the variance. Source: the
+    reference's `F.layer_norm(waveform, waveform.shape)`.
+
+    >>> clip = normalize(np.array([1.0, 3.0], np.float32))
+    >>> [round(float(sample), 3) for sample in clip]
+    [-1.0, 1.0]
+    """
+    wide = samples.astype(np.float64)
+    return ((wide - wide.mean()) / np.sqrt(wide.var() + 1e-5)).astype(np.float32)
+
+
+def pad_clips(clips: list[Waveform]) -> tuple[Waveform, NDArray[np.bool_]]:
+    """Clips side by side, zeros behind the shorter ones: (B, S) and (B, S), True at real samples.
+
+    >>> batch, mask = pad_clips([np.ones(3, np.float32), np.ones(2, np.float32)])
+    >>> mask.tolist()
+    [[True, True, True], [True, True, False]]
+    """
+    lengths = np.array([len(clip) for clip in clips])
+    batch = np.zeros((len(clips), int(lengths.max())), dtype=np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    return batch, np.arange(batch.shape[1]) < lengths[:, None]
+
+
+def num_samples(path: str | Path) -> int:
+    """Samples that the file will have at 16 kHz, read from its header only.
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if it is empty, damaged or no audio
+    """
+    import soundfile
+
+    _check_file(Path(path), str(path))
+    try:
+        info = soundfile.info(str(path))
+    except soundfile.LibsndfileError as error:
+        raise _not_audio(str(path), error) from error
+    return int(info.frames * SAMPLE_RATE / info.samplerate)
+
+
+def _kind(source: object) -> str:
+    return {np.ndarray: "array", bytes: "bytes"}.get(type(source), "file object")
+
+
+def _from_array(source: NDArray[Any], rate: int | None) -> tuple[NDArray[Any], int]:
+    """Return float samples and their rate."""
+    if rate is None or rate <= 0:
+        raise ValueError(
+            f"the array given comes with sampling_rate={rate}; pass its rate in Hz, "
+            f"such as sampling_rate={SAMPLE_RATE}."
+        )
+    if source.ndim not in (1, 2) or source.ndim == 2 and source.shape[1] > 32:
+        raise ValueError(
+            f"the array given has shape {source.shape}; "
+            "give (samples,) or (samples, channels), transpose it if channels come first."
+        )
+    if np.issubdtype(source.dtype, np.signedinteger):
+        return source.astype(np.float32) / -float(np.iinfo(source.dtype).min), rate
+    if not np.issubdtype(source.dtype, np.floating):
+        raise ValueError(
+            f"the array given holds {source.dtype}; give floats within [-1, 1] or signed integers."
+        )
+    return source.astype(np.float32), rate
+
+
+def _check_file(path: Path, name: str) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{name} is not a file; check the path.")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{name} is empty (0 bytes); copy or download it again.")
+
+
+def _not_audio(name: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"{name} cannot be decoded as audio ({error}); "
+        "it is damaged or of a kind soundfile does not know, convert it to wav or flac."
+    )
+
+
+def _decode(
+    source: str | Path | bytes | IO[bytes], name: str, start: float, end: float | None
+) -> tuple[NDArray[np.float32], int]:
+    """Return the samples asked for, (S,) or (S, channels), at the file's own rate."""
+    import soundfile
+
+    handle: Any = source
+    if isinstance(source, str | Path):
+        _check_file(Path(source), name)
+        handle = str(source)
+    elif isinstance(source, bytes):
+        handle = io.BytesIO(source)
+    try:
+        with soundfile.SoundFile(handle) as file:
+            first = int(start * file.samplerate)
+            last = file.frames if end is None else int(end * file.samplerate)
+            if first >= file.frames:
+                raise ValueError(
+                    f"{name} is {file.frames / file.samplerate:.3f} s long, but the part asked "
+                    f"for begins at {start} s; check start."
+                )
+            file.seek(first)
+            return file.read(last - first, dtype="float32"), file.samplerate
+    except soundfile.LibsndfileError as error:
+        raise _not_audio(name, error) from error

@@ -1,0 +1,279 @@
+"""Parts of the encoder, each as in the paper's figure: convolutions, positions, blocks, decoder.
+
+B clips (or rows of clips), S samples, T frames, L = U + T tokens and frames, V visible frames,
+C channels, D width, H heads, U utterance tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emotion2vec.config import Emotion2vecConfig
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """`x` in float32, or in its own type where that is finer.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class ConvLayer(nn.Module):
+    """Convolution, norm, GELU: (B, C_in, S) -> (B, C_out, S')."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, norm: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(*channels, kernel, stride, bias=False)
+        self.norm: nn.Module | None = None
+        if norm == "layer":
+            self.norm = nn.LayerNorm(channels[1])
+        elif norm == "group":
+            self.norm = nn.GroupNorm(channels[1], channels[1])
+        nn.init.kaiming_normal_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output in the type that the convolution gave."""
+        x = self.conv(x)
+        if isinstance(self.norm, nn.LayerNorm):
+            channels_last = at_least_float32(x.transpose(1, 2))
+            x = self.norm(channels_last).to(x.dtype).transpose(1, 2)
+        elif self.norm is not None:
+            x = self.norm(at_least_float32(x)).to(x.dtype)
+        return F.gelu(x)
+
+
+class FeatureEncoder(nn.Module):
+    """Waveform to frames: (B, S) -> (B, T, C), one frame every 20 ms.
+
+    Source: paper section 3.1 "feature encoder"; data2vec 2.0's ConvFeatureExtractionModel.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        inputs = (1, *config.conv_channels[:-1])
+        norms = [config.conv_norm] * len(inputs)
+        if config.conv_norm == "group":  # only after the first convolution
+            norms = ["group"] + ["none"] * (len(inputs) - 1)
+        self.layers = nn.ModuleList(
+            ConvLayer(channels, kernel, stride, norm)
+            for channels, kernel, stride, norm in zip(
+                zip(inputs, config.conv_channels, strict=True),
+                config.conv_kernels,
+                config.conv_strides,
+                norms,
+                strict=True,
+            )
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the frames of normalized waveforms, without padding of their own."""
+        x = waveform.unsqueeze(1)
+        for layer in self.layers:
+            x = layer(x)
+        return x.transpose(1, 2)
+
+
+class FeatureProjection(nn.Module):
+    """Norm and linear map to the model's width: (B, T, C) -> (B, T, D)."""
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        # torch's default eps, not norm_eps: the reference builds this norm without options.
+        self.norm = nn.LayerNorm(config.conv_channels[-1])
+        self.linear = nn.Linear(config.conv_channels[-1], config.embed_dim)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the projected frames."""
+        return self.linear(self.norm(frames))
+
+
+class SameConv(nn.Module):
+    """Grouped convolution over time, parameter-free norm, GELU: (B, T, C_in) -> (B, T, C_out)."""
+
+    def __init__(self, channels: tuple[int, int], kernel: int, groups: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(*channels, kernel, padding=kernel // 2, groups=groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return as many frames as came; an even kernel's surplus last frame is cut."""
+        num_frames = x.shape[1]
+        x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)
+        normed = F.layer_norm(at_least_float32(x), x.shape[-1:]).to(x.dtype)
+        return F.gelu(normed)
+
+
+class PositionalEncoder(nn.Module):
+    """Relative positions from a stack of convolutions: (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.pre_norm = nn.LayerNorm(config.embed_dim) if config.position_pre_norm else None
+        self.layers = nn.ModuleList(
+            SameConv(
+                (config.embed_dim, config.embed_dim),
+                config.position_kernel,
+                config.position_groups,
+            )
+            for _ in range(config.position_depth)
+        )
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return what is to be added to the frames; `keep` (B, T) is True at real frames.
+
+        Padded frames are zeroed before every layer: bias and norm make them non-zero again, and
+        the next layer would carry them up to half a kernel into the clip.
+        """
+        if self.pre_norm is not None:
+            x = self.pre_norm(x)
+        for layer in self.layers:
+            if keep is not None:
+                x = x.masked_fill(~keep.unsqueeze(-1), 0.0)
+            x = layer(x)
+        return x
+
+
+def eager_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+) -> Tensor:
+    """Attention written out, softmax in float32: (B, H, L, D/H) -> (B, H, L, D/H).
+
+    `bias` (B or 1, H or 1, L or 1, L) is added to the scaled scores. The twin that
+    `sdpa_attention` is checked against.
+    """
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    weights = at_least_float32(scores).softmax(dim=-1).to(value.dtype)
+    return F.dropout(weights, dropout, training=dropout > 0) @ value
+
+
+def sdpa_attention(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+) -> Tensor:
+    """The same through torch's fused kernels; shapes as in `eager_attention`."""
+    if bias is not None:
+        bias = bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, bias, dropout)
+
+
+ATTENTIONS = {"sdpa": sdpa_attention, "eager": eager_attention}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with an additive bias: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.implementation = "sdpa"
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
+        self.projection = nn.Linear(config.embed_dim, config.embed_dim)
+        self.projection_dropout = nn.Dropout(config.projection_dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the projected heads; `bias` as in `eager_attention`."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, D/H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        attend = ATTENTIONS[self.implementation]
+        heads = attend(query, key, value, bias, self.dropout if self.training else 0.0)
+        return self.projection_dropout(self.projection(heads.transpose(1, 2).flatten(2)))
+
+
+class MLP(nn.Module):
+    """Linear, GELU, linear: (B, L, D) -> (B, L, D)."""
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        width = int(config.embed_dim * config.mlp_ratio)
+        self.fc1 = nn.Linear(config.embed_dim, width)
+        self.fc2 = nn.Linear(width, config.embed_dim)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the MLP's output, before any residual."""
+        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """Transformer block: (B, L, D) -> its output and its MLP's output, both (B, L, D).
+
+    The MLP's output, before dropout, residual and last norm, is what the teacher's targets are
+    made of. Source: fairseq's data2vec 2.0 AltBlock.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.pre_norm, self.drop_residual = config.pre_norm, config.drop_residual
+        self.norm1 = nn.LayerNorm(config.embed_dim, config.norm_eps)
+        self.attention = Attention(config)
+        self.norm2 = nn.LayerNorm(config.embed_dim, config.norm_eps)
+        self.mlp = MLP(config)
+        self.mlp_dropout = nn.Dropout(config.mlp_dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return (block output, MLP output)."""
+        if self.pre_norm:
+            x = x + self.attention(self.norm1(x), bias)
+            mlp = self.mlp(self.norm2(x))
+            return (mlp if self.drop_residual else x) + self.mlp_dropout(mlp), mlp
+        x = self.norm1(x + self.attention(x, bias))
+        mlp = self.mlp(x)
+        return self.norm2(x + self.mlp_dropout(mlp)), mlp
+
+
+@lru_cache
+def alibi_slopes(num_heads: int) -> tuple[float, ...]:
+    """Slope of each head's distance penalty, as in ALiBi (arXiv 2108.12409, section 3).
+
+    For a number of heads that is no power of two, those of the next lower power come first,
+    then every second one of the next higher: not sorted, as the published weights expect.
+
+    >>> alibi_slopes(4)
+    (0.25, 0.0625, 0.015625, 0.00390625)
+    """
+    power = 2 ** int(math.log2(num_heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    if power < num_heads:
+        slopes += alibi_slopes(2 * power)[0::2][: num_heads - power]
+    return tuple(slopes)
+
+
+class FrameDecoder(nn.Module):
+    """Fills the hidden frames: visible frames (B, V, D) -> a prediction for all (B, T, D).
+
+    Source: paper section 3.2; data2vec 2.0's Decoder1d.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        widths = (config.embed_dim, *[config.decoder_dim] * config.decoder_depth)
+        self.dropout = config.decoder_dropout
+        self.layers = nn.ModuleList(
+            SameConv(channels, config.decoder_kernel, config.decoder_groups)
+            for channels in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.projection = nn.Linear(widths[-1], config.embed_dim)
+
+    def forward(self, frames: Tensor, visible: Tensor, filler: Tensor) -> Tensor:
+        """Return predictions for all frames.
+
+        Args:
+            frames: (B, V, D), the encoder's output at the visible frames
+            visible: (B, V), the time index of each
+            filler: (B, T, D), what stands at the hidden frames: small noise, or zeros
+        """
+        # Not in place, unlike the reference: the utterance loss sees the encoder's own output.
+        frames = F.dropout(frames, self.dropout, self.training).to(filler.dtype)
+        x = filler.scatter(1, visible.unsqueeze(-1).expand_as(frames), frames)
+        for layer in self.layers:
+            y = layer(x)
+            x = x + y if x.shape[-1] == y.shape[-1] else y
+        return self.projection(x)

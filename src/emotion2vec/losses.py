@@ -1,0 +1,99 @@
+"""The two losses of the paper and the gauge of collapse, as pure functions.
+
+B clips, K masks a clip, R = B * K rows (row b * K + k is clip b under its mask k), T frames,
+V visible frames, D width, U utterance tokens.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def frame_loss(prediction: Tensor, target: Tensor, hidden: Tensor) -> Tensor:
+    """Squared error at each row's hidden frames, summed over them: (R,).
+
+    Args:
+        prediction: (R, T, D), the decoder's output
+        target: (R, T, D), the teacher's frames
+        hidden: (R, T), True at the frames the student did not see
+
+    The error of a frame is ||prediction - target||^2 / sqrt(D). Source: paper equation 4;
+    data2vec 2.0's d2v_loss with loss_scale null and loss_beta 0.
+
+    >>> import torch
+    >>> hidden = torch.tensor([[True, False]])
+    >>> frame_loss(torch.ones(1, 2, 4), torch.zeros(1, 2, 4), hidden)
+    tensor([2.])
+    """
+    errors = (prediction.float() - target.float()).square().sum(dim=-1)  # (R, T)
+    return (errors * hidden).sum(dim=1) / prediction.shape[-1] ** 0.5
+
+
+def token_loss(tokens: Tensor, frames: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the only utterance token: (R,). Source: paper equation 6.
+
+    Args:
+        tokens: (R, 1, D), the student's utterance tokens
+        frames: (R, V, D), its visible frames (not used here)
+        target: (R, D), the mean of the teacher's frames over the whole clip
+
+    >>> import torch
+    >>> token_loss(torch.ones(1, 1, 4), torch.zeros(1, 3, 4), torch.zeros(1, 4))
+    tensor([2.])
+    """
+    return _utterance_error(tokens[:, -1], target)
+
+
+def chunk_loss(tokens: Tensor, frames: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the mean of the utterance tokens: (R,). Source: paper equation 7.
+
+    Arguments as in `token_loss`, with U >= 1 tokens.
+
+    >>> import torch
+    >>> tokens = torch.tensor([[[0.0, 0.0], [2.0, 0.0]]])
+    >>> chunk_loss(tokens, torch.zeros(1, 3, 2), torch.tensor([[1.0, 0.0]]))
+    tensor([0.])
+    """
+    return _utterance_error(tokens.mean(dim=1), target)
+
+
+def global_loss(tokens: Tensor, frames: Tensor, target: Tensor) -> Tensor:
+    """Squared error of the mean of the visible frames: (R,). Source: paper equation 8.
+
+    Arguments as in `token_loss`; the tokens are not used.
+
+    >>> import torch
+    >>> global_loss(torch.zeros(1, 0, 4), torch.ones(1, 3, 4), torch.ones(1, 4))
+    tensor([0.])
+    """
+    return _utterance_error(frames.mean(dim=1), target)
+
+
+UTTERANCE_LOSSES = {"token": token_loss, "chunk": chunk_loss, "global": global_loss}
+
+
+def _utterance_error(prediction: Tensor, target: Tensor) -> Tensor:
+    error = prediction.float() - target.float()
+    return error.square().sum(dim=-1) / prediction.shape[-1] ** 0.5
+
+
+def spread(frames: Tensor, keep: Tensor) -> Tensor:
+    """Mean over channels of the standard deviation over frames: a scalar that falls on collapse.
+
+    Args:
+        frames: (R, T, D)
+        keep: (R, T), True at the frames that count
+
+    Source: data2vec 2.0's `compute_var`: unbiased variance, sqrt(variance + 1e-6), mean.
+
+    >>> import torch
+    >>> frames = torch.tensor([[[1.0, 5.0], [3.0, 5.0]]])
+    >>> round(float(spread(frames, torch.ones(1, 2, dtype=torch.bool))), 3)
+    0.708
+    """
+    weights = keep.unsqueeze(-1).float()
+    count = weights.sum()
+    frames = frames.float()
+    mean = (frames * weights).sum(dim=(0, 1)) / count
+    squares = ((frames - mean).square() * weights).sum(dim=(0, 1))
+    return (squares / (count - 1).clamp_min(1) + 1e-6).sqrt().mean()

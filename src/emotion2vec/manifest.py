@@ -1,0 +1,196 @@
+"""Lists of recordings: one JSON line each, or what lies in files, folders and globs."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emotion2vec.atomic import atomic_path
+from emotion2vec.audio import AUDIO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Record:
+    """One recording, or a part of one."""
+
+    key: str
+    """Unique name, under which results are found again."""
+    path: str
+    start: float = 0.0
+    """Where the part begins, in seconds."""
+    end: float | None = None
+    """Where it stops, in seconds; None for the end of the file."""
+    duration: float | None = None
+    """In seconds; None where nobody measured it."""
+    speaker: str | None = None
+    language: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Such as {"emotion": "happy"}."""
+
+    @property
+    def emotion(self) -> str | None:
+        """The label under "emotion"."""
+        return self.labels.get("emotion")
+
+
+def read_manifest(path: str | Path) -> list[Record]:
+    """The records in a JSON-lines file, in its order.
+
+    A line has `key` and `path` and may have `start`, `end`, `duration` (seconds), `speaker`,
+    `language` and `labels`. `audio` for `path`, `duration_s` for `duration`, and `emotion` outside
+    `labels` are understood, too; other fields are passed over. Relative paths start at the
+    manifest's folder.
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if a line is broken (all such lines are counted, the first is shown), if a key
+            comes twice, or if there is no line at all
+
+    >>> import tempfile
+    >>> manifest = Path(tempfile.mkdtemp()) / "clips.jsonl"
+    >>> _ = manifest.write_text('{"key": "a", "path": "a.wav", "emotion": "sad"}')
+    >>> read_manifest(manifest)[0].emotion
+    'sad'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the manifest {path} is not a file; check the path.")
+    records: dict[str, Record] = {}
+    broken: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _parse_record(json.loads(line), path.parent)
+        except (ValueError, TypeError, KeyError) as error:
+            broken.append(f"line {number}: {_reason(error)}")
+            continue
+        if record.key in records:
+            broken.append(f"line {number}: the key {record.key!r} came before")
+            continue
+        records[record.key] = record
+    if broken:
+        raise ValueError(
+            f"{path} has {len(broken)} broken line{'s' * (len(broken) > 1)} ({broken[0]}); each "
+            'must be a JSON object such as {"key": "a", "path": "a.wav"} with a key of its own.'
+        )
+    if not records:
+        raise ValueError(f"{path} lists no recordings; write one JSON object a line.")
+    return list(records.values())
+
+
+def _reason(error: Exception) -> str:
+    return f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+
+
+def _parse_record(values: Any, folder: Path) -> Record:
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    audio = values["path"] if "path" in values else values.get("audio")
+    if not isinstance(audio, str) or not isinstance(values["key"], str):
+        raise ValueError("key and path must be strings")
+    labels = dict(values.get("labels") or {})
+    if isinstance(values.get("emotion"), str):
+        labels.setdefault("emotion", values["emotion"])
+    duration = values.get("duration", values.get("duration_s"))
+    return Record(
+        key=values["key"],
+        path=str(folder / audio),
+        start=float(values.get("start") or 0.0),
+        end=None if values.get("end") is None else float(values["end"]),
+        duration=None if duration is None else float(duration),
+        speaker=values.get("speaker"),
+        language=values.get("language"),
+        labels=labels,
+    )
+
+
+def write_manifest(records: Iterable[Record], path: str | Path) -> None:
+    """Write one JSON line a record; paths under the manifest's folder become relative to it.
+
+    Raises:
+        OSError: if the file cannot be written; an older one then stays
+    """
+    folder = Path(path).resolve().parent
+    lines = []
+    for record in records:
+        values: dict[str, Any] = {"key": record.key, "path": record.path}
+        audio = Path(record.path).resolve()
+        if audio.is_relative_to(folder):
+            values["path"] = audio.relative_to(folder).as_posix()
+        values["start"] = record.start or None
+        for name in ("end", "duration", "speaker", "language"):
+            values[name] = getattr(record, name)
+        values["labels"] = dict(record.labels) or None
+        lines.append(json.dumps({k: v for k, v in values.items() if v is not None}))
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
+    """Records for manifests (.jsonl), audio files, folders (searched deeply) and globs.
+
+    A file's key is its path under the folder or beside the glob's fixed part, without suffix.
+
+    Raises:
+        FileNotFoundError: if a source names nothing
+        ValueError: if a manifest is broken or two recordings have one key
+    """
+    if isinstance(sources, str | Path):
+        sources = [sources]
+    records: list[Record] = []
+    for source in sources:
+        records += _expand(source)
+    seen: set[str] = set()
+    twice = [r.key for r in records if r.key in seen or seen.add(r.key)]  # type: ignore[func-returns-value]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} keys come twice, such as {twice[0]!r}; "
+            "rename files that differ in suffix only, or write a manifest with keys of your own."
+        )
+    return records
+
+
+def _expand(source: str | Path) -> list[Record]:
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        if not found:
+            raise FileNotFoundError(
+                f"{source} holds no audio; it is searched for {', '.join(AUDIO_SUFFIXES)}."
+            )
+        return [_record_of(file, path) for file in found]
+    if path.suffix == ".jsonl":
+        return read_manifest(path)
+    if path.exists():
+        return [_record_of(path, path.parent)]
+    matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
+    if not matches:
+        raise FileNotFoundError(
+            f"{source} is no file or folder and matches nothing; check the path."
+        )
+    root = Path(glob_root(str(source)))
+    return [_record_of(file, root) for file in matches if file.is_file()]
+
+
+def glob_root(pattern: str) -> str:
+    """The folder before the first part of `pattern` that has a wildcard.
+
+    >>> glob_root("corpus/*/clips/*.wav")
+    'corpus'
+    """
+    parts: list[str] = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return str(Path(*parts)) if parts else "."
+
+
+def _record_of(file: Path, root: Path) -> Record:
+    key = file.relative_to(root).with_suffix("").as_posix()
+    return Record(key=key, path=str(file))

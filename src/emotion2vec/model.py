@@ -1,0 +1,432 @@
+"""The models: the encoder, the student that pre-training adds to it, the classifier.
+
+B clips, S samples, T frames, D width, U utterance tokens, L = U + T, K masks a clip,
+R = B * K rows, V visible frames, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.layers import (
+    ATTENTIONS,
+    Block,
+    FeatureEncoder,
+    FeatureProjection,
+    FrameDecoder,
+    PositionalEncoder,
+    alibi_slopes,
+)
+from emotion2vec.pretrained import Pretrained
+
+
+class ContextOutput(NamedTuple):
+    """What the transformer returns."""
+
+    tokens: Tensor
+    """(B, U, D)"""
+    frames: Tensor
+    """(B, T, D); in the student (R, V, D)"""
+    hidden_states: tuple[Tensor, ...]
+    """(B, T, D) each: what enters the first block, then every block's output; else empty"""
+    mlp_outputs: tuple[Tensor, ...]
+    """(B, T, D) each: the MLP output of every main block, which targets are made of; else empty"""
+
+
+class ContextEncoder(nn.Module):
+    """Positions, utterance tokens, prenet and main blocks: what the EMA teacher copies.
+
+    Source: paper section 3.1; data2vec 2.0's modality encoder from the positional convolution on.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.config = config
+        depth = config.prenet_depth + config.depth
+        self.positional_encoder = PositionalEncoder(config)
+        self.utterance_tokens: nn.Parameter | None = None
+        if config.num_utterance_tokens:
+            tokens = torch.randn(1, config.num_utterance_tokens, config.embed_dim)
+            tokens[:, 0] = 0  # as the reference: the first token starts at zero
+            self.utterance_tokens = nn.Parameter(tokens)
+        if config.alibi:
+            layers = depth if config.alibi_scale_per_layer else 1
+            heads = config.num_heads if config.alibi_scale_per_head else 1
+            self.alibi_scale = nn.Parameter(torch.ones(layers, heads))
+        self.prenet_norm = (
+            None if config.pre_norm else nn.LayerNorm(config.embed_dim, config.norm_eps)
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
+        self.norm = nn.LayerNorm(config.embed_dim, config.norm_eps) if config.pre_norm else None
+        self.gradient_checkpointing = False
+
+    def forward(
+        self,
+        features: Tensor,
+        *,
+        keep: Tensor | None = None,
+        visible: Tensor | None = None,
+        keep_blocks: Tensor | None = None,
+        collect: bool = False,
+    ) -> ContextOutput:
+        """Contextualize frames; see `ContextOutput` for what comes out.
+
+        Args:
+            features: (B, T, D), projected frames
+            keep: (B, T), True at real frames; None where nothing is padded
+            visible: (B, V), increasing time indices of the frames to show; the others are hidden:
+                zeroed for the positions, then left out. None shows all
+            keep_blocks: (blocks,), False where a block is skipped for this batch (layer drop)
+            collect: also return hidden states and MLP outputs
+        """
+        x = self._embed(features, keep, visible)  # (B, U + V, D)
+        distances, padding = self._distances(features, keep, visible)
+        hidden_states, mlp_outputs = [x], []
+        bias = None
+        for i, block in enumerate(self.blocks):
+            if i == self.config.prenet_depth:
+                x = F.dropout(x, self.config.input_dropout, self.training)
+            if i == 0 or (self.config.alibi and len(self.alibi_scale) > 1):
+                bias = self._bias(i, distances, padding)
+            if self.gradient_checkpointing and self.training:
+                output, mlp = checkpoint(block, x, bias, use_reentrant=False)
+            else:
+                output, mlp = block(x, bias)
+            # Computed and then passed over, so that no shape and no graph depends on the draw.
+            x = output if keep_blocks is None else torch.where(keep_blocks[i], output, x)
+            if collect:
+                hidden_states.append(x)
+                mlp_outputs.append(mlp)
+        if self.norm is not None:
+            x = self.norm(x)
+        first = self.config.num_utterance_tokens
+        return ContextOutput(
+            x[:, :first],
+            x[:, first:],
+            tuple(h[:, first:] for h in hidden_states) if collect else (),
+            tuple(m[:, first:] for m in mlp_outputs[self.config.prenet_depth :]),
+        )
+
+    def _embed(self, features: Tensor, keep: Tensor | None, visible: Tensor | None) -> Tensor:
+        """Return tokens and frames as they enter the first block, (B, U + V, D)."""
+        if visible is None:
+            x = features + self.positional_encoder(features, keep)
+        else:
+            hidden = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+            hidden = hidden.scatter(1, visible, False)
+            positions = self.positional_encoder(
+                features.masked_fill(hidden.unsqueeze(-1), 0.0), keep
+            )
+            index = visible.unsqueeze(-1).expand(-1, -1, features.shape[-1])
+            x = features.gather(1, index) + positions.gather(1, index)
+        if self.utterance_tokens is not None:
+            tokens = self.utterance_tokens.to(x.dtype).expand(len(x), -1, -1)
+            x = torch.cat([tokens, x], dim=1)
+        if self.prenet_norm is not None:
+            x = self.prenet_norm(x)
+        return F.dropout(x, self.config.prenet_dropout, self.training)
+
+    def _distances(
+        self, features: Tensor, keep: Tensor | None, visible: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return frame distances (B or 1, 1, L, L), zero at tokens, and -inf at padded keys.
+
+        Hidden frames leave no trace: distances are those in the whole clip.
+        """
+        first = self.config.num_utterance_tokens
+        distances = padding = None
+        if self.config.alibi:
+            times = visible
+            if times is None:
+                times = torch.arange(features.shape[1], device=features.device).unsqueeze(0)
+            distances = (times.unsqueeze(1) - times.unsqueeze(2)).abs().float()
+            distances = F.pad(distances, (first, 0, first, 0)).unsqueeze(1)
+        if keep is not None:
+            padding = torch.zeros(keep.shape, device=features.device)
+            padding = padding.masked_fill(~keep, -torch.inf)
+            padding = F.pad(padding, (first, 0))[:, None, None, :]
+        return distances, padding
+
+    def _bias(
+        self, layer: int, distances: Tensor | None, padding: Tensor | None
+    ) -> Tensor | None:
+        """Return what a block adds to its attention scores, (B or 1, H or 1, L or 1, L)."""
+        if distances is None:
+            return padding
+        scale = self.alibi_scale[layer if len(self.alibi_scale) > 1 else 0].float()
+        slopes = torch.tensor(alibi_slopes(self.config.num_heads), device=distances.device)
+        # A scale under zero would reward distance; the reference clamps it, gradient included.
+        bias = distances * -(slopes * scale.clamp_min(0)).view(1, -1, 1, 1)
+        return bias if padding is None else bias + padding
+
+
+class Emotion2vecOutput(NamedTuple):
+    """What the encoder returns. Frames beyond the end of a padded clip are zero."""
+
+    last_hidden_state: Tensor
+    """(B, T, D)"""
+    utterance_tokens: Tensor
+    """(B, U, D)"""
+    keep: Tensor | None
+    """(B, T), True at real frames; None where nothing was padded"""
+    hidden_states: tuple[Tensor, ...] = ()
+    """(B, T, D) each, on request: what enters the first block, then every block's output"""
+
+    @property
+    def pooled(self) -> Tensor:
+        """Mean over each clip's real frames, (B, D): the paper's utterance embedding."""
+        return mean_pool(self.last_hidden_state, self.keep)
+
+
+def mean_pool(frames: Tensor, keep: Tensor | None) -> Tensor:
+    """Mean over real frames: (B, T, D) and (B, T), True at real frames -> (B, D).
+
+    >>> mean_pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
+    tensor([[2.]])
+    """
+    if keep is None:
+        return frames.mean(dim=1)
+    total = frames.masked_fill(~keep.unsqueeze(-1), 0.0).sum(dim=1)
+    return total / keep.sum(dim=1, keepdim=True)
+
+
+class Emotion2vec(Pretrained, nn.Module):
+    """The encoder: normalized waveform -> frames, hidden states and utterance tokens.
+
+    Args:
+        config: architecture
+
+    >>> model = Emotion2vec(Emotion2vecConfig(embed_dim=48, conv_channels=(32,) * 7)).eval()
+    >>> output = model(torch.randn(1, 16000))
+    >>> tuple(output.last_hidden_state.shape), tuple(output.pooled.shape)
+    ((1, 49, 48), (1, 48))
+
+    Source: paper section 3; method of data2vec 2.0.
+    """
+
+    # What checkpoints of the models around this one carry besides the encoder.
+    other_parts = ("decoder.", "classifier.")
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.feature_encoder = FeatureEncoder(config)
+        self.feature_projection = FeatureProjection(config)
+        self.context = ContextEncoder(config)
+        init_linears(self, but=self.feature_projection)
+
+    def forward(
+        self,
+        waveform: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        output_hidden_states: bool = False,
+    ) -> Emotion2vecOutput:
+        """Encode clips; every answer is that of the clip alone, however far it is padded.
+
+        Args:
+            waveform: (B, S), 16 kHz mono, each clip normalized on its own
+                (`emotion2vec.audio.normalize`), then padded on the right
+            attention_mask: (B, S), True (or 1) at real samples; None where nothing is padded
+            output_hidden_states: also return the input and output of every block
+
+        Raises:
+            ValueError: if a clip is shorter than 400 samples or padded on the left
+        """
+        features, keep = self.features(waveform, attention_mask)  # (B, T, D), (B, T)
+        context = self.context(features, keep=keep, collect=output_hidden_states)
+        return Emotion2vecOutput(
+            self._zero_padding(context.frames, keep),
+            context.tokens,
+            keep,
+            tuple(self._zero_padding(h, keep) for h in context.hidden_states),
+        )
+
+    def features(
+        self, waveform: Tensor, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Projected convolution frames (B, T, D), and which are real (B, T); see `forward`."""
+        check_waveform(waveform, attention_mask, self.config)
+        if attention_mask is None:
+            return self.feature_projection(self.feature_encoder(waveform)), None
+        lengths = self.config.num_frames(attention_mask.long().sum(dim=1))  # (B,)
+        if self.config.conv_norm == "group":
+            frames = self._encode_one_by_one(waveform, attention_mask)
+        else:
+            frames = self.feature_encoder(waveform)
+        keep = torch.arange(frames.shape[1], device=frames.device) < lengths.unsqueeze(1)
+        return self._zero_padding(self.feature_projection(frames), keep), keep
+
+    def _encode_one_by_one(self, waveform: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return the frames of each clip encoded alone, zeros behind its end.
+
+        The group norm takes its statistics over all time, so padding would change them.
+        """
+        clips = [
+            self.feature_encoder(clip[:length].unsqueeze(0))[0]
+            for clip, length in zip(waveform, attention_mask.sum(dim=1).tolist(), strict=True)
+        ]
+        longest = self.config.num_frames(waveform.shape[1])
+        return torch.stack([F.pad(clip, (0, 0, 0, longest - len(clip))) for clip in clips])
+
+    @staticmethod
+    def _zero_padding(frames: Tensor, keep: Tensor | None) -> Tensor:
+        return frames if keep is None else frames.masked_fill(~keep.unsqueeze(-1), 0.0)
+
+    def set_attention(self, implementation: str) -> None:
+        """Choose how attention is computed: "sdpa" (fused, the default) or "eager".
+
+        Raises:
+            ValueError: for another name; the message lists the known ones
+        """
+        if implementation not in ATTENTIONS:
+            raise ValueError(f"attention {implementation!r} is not one of {sorted(ATTENTIONS)}.")
+        for block in self.context.blocks:
+            block.attention.implementation = implementation
+
+    def gradient_checkpointing(self, enable: bool = True) -> None:
+        """Recompute the blocks' activations in the backward pass: less memory, more time."""
+        self.context.gradient_checkpointing = enable
+
+    @classmethod
+    def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The encoder's weights in a checkpoint of any model of the family; its head is left."""
+        weights = super().rename_weights(weights)
+        if any(name.startswith("encoder.") for name in weights):
+            weights = {
+                name.removeprefix("encoder."): value
+                for name, value in weights.items()
+                if not name.startswith(cls.other_parts)
+            }
+        return weights
+
+
+def check_waveform(
+    waveform: Tensor, attention_mask: Tensor | None, config: Emotion2vecConfig
+) -> None:
+    """Refuse what the convolutions would answer wrongly or not at all.
+
+    Raises:
+        ValueError: for a wrong shape, a clip under 400 samples, padding that is not on the right
+    """
+    if waveform.ndim != 2 or waveform.shape[1] < config.min_samples:
+        raise ValueError(
+            f"the waveform has shape {tuple(waveform.shape)}; the model needs (clips, samples) "
+            f"with at least {config.min_samples} samples (0.025 s at 16 kHz); lengthen the clip."
+        )
+    if attention_mask is None or torch.compiler.is_compiling():
+        return
+    if attention_mask.shape != waveform.shape:
+        raise ValueError(
+            f"the attention mask has shape {tuple(attention_mask.shape)}, the waveform "
+            f"{tuple(waveform.shape)}; give one value a sample."
+        )
+    mask = attention_mask.bool()
+    if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
+        raise ValueError("the attention mask is True after False; pad clips on the right only.")
+    shortest = int(mask.sum(dim=1).min())
+    if shortest < config.min_samples:
+        raise ValueError(
+            f"a clip in the batch has {shortest} samples; the model needs at least "
+            f"{config.min_samples} (0.025 s at 16 kHz); leave the clip out or lengthen it."
+        )
+
+
+def init_linears(model: nn.Module, *, but: nn.Module) -> None:
+    """Give linear layers weights from N(0, 0.02) and no bias, as BERT; those in `but` keep theirs.
+
+    Source: fairseq's init_bert_params, and the resets after it.
+    """
+    kept = set(but.modules())
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module not in kept:
+            nn.init.normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
+
+
+class StudentOutput(NamedTuple):
+    """What the student returns; R = B * K rows, row b * K + k is clip b under its mask k."""
+
+    features: Tensor
+    """(B, T, D), projected frames: what the teacher is fed"""
+    prediction: Tensor
+    """(R, T, D), the decoder's answer at all frames"""
+    tokens: Tensor
+    """(R, U, D)"""
+    frames: Tensor
+    """(R, V, D), the encoder's output at the visible frames"""
+
+
+class Emotion2vecStudent(Pretrained, nn.Module):
+    """The student of pre-training: the encoder on visible frames, and the frame decoder.
+
+    Source: paper section 3.2.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Emotion2vec(config)
+        self.decoder = FrameDecoder(config)
+
+    def forward(
+        self,
+        waveform: Tensor,
+        visible: Tensor,
+        *,
+        noise: Tensor | None = None,
+        keep_blocks: Tensor | None = None,
+    ) -> StudentOutput:
+        """Predict the hidden frames; nothing is drawn here but dropout.
+
+        Args:
+            waveform: (B, S), normalized crops of one length
+            visible: (B, K, V), increasing time indices of the frames each mask leaves visible
+            noise: (R, T, D), stands at the hidden frames in the decoder; None for zeros
+            keep_blocks: as in `ContextEncoder.forward`
+        """
+        num_masks = visible.shape[1]
+        features, _ = self.encoder.features(waveform)  # (B, T, D), once for all masks
+        rows = features.repeat_interleave(num_masks, dim=0)  # (R, T, D)
+        visible = visible.flatten(0, 1)  # (R, V)
+        context = self.encoder.context(rows, visible=visible, keep_blocks=keep_blocks)
+        filler = torch.zeros_like(rows) if noise is None else noise.to(rows.dtype)
+        prediction = self.decoder(context.frames, visible, filler)  # (R, T, D)
+        return StudentOutput(features, prediction, context.tokens, context.frames)
+
+
+class Emotion2vecClassifier(Pretrained, nn.Module):
+    """Mean over real frames, then a linear layer: normalized waveform -> logits (B, C).
+
+    Raises:
+        ValueError: when made without labels in its config
+
+    Source: the published emotion2vec+ models.
+    """
+
+    def __init__(self, config: Emotion2vecConfig) -> None:
+        super().__init__()
+        if not config.labels:
+            raise ValueError("labels is empty; a classifier needs one label for each output.")
+        self.config = config
+        self.encoder = Emotion2vec(config)
+        self.classifier = nn.Linear(config.embed_dim, len(config.labels))
+
+    def forward(self, waveform: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return logits (B, C) in the order of `config.labels`; arguments as `Emotion2vec`."""
+        return self.classifier(self.encoder(waveform, attention_mask).pooled)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Probabilities (B, C); labels that start with "unuse" get 0, the others sum to 1.
+
+        Source: FunASR's emotion2vec inference.
+        """
+        unused = torch.tensor([label.startswith("unuse") for label in self.config.labels])
+        return logits.masked_fill(unused.to(logits.device), -torch.inf).softmax(dim=-1)

@@ -1,0 +1,1 @@
+"""Pre-training by online distillation: configuration, masks, data, teacher, loop."""

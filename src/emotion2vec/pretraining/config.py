@@ -1,0 +1,220 @@
+"""What a pre-training run does: a frozen dataclass, read from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.losses import UTTERANCE_LOSSES
+from emotion2vec.pretraining.masking import MASKERS
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of a run; the defaults are the paper's, for one device.
+
+    Raises:
+        ValueError: when made, if a value is out of range or two contradict each other
+
+    >>> PretrainConfig(utterance_loss="token")
+    Traceback (most recent call last):
+    ...
+    ValueError: utterance_loss is "token", which has one token, but model.num_utterance_tokens \
+is 10; set it to 1 or choose "chunk".
+    """
+
+    model: Emotion2vecConfig = field(default_factory=Emotion2vecConfig)
+    seed: int = 1
+    """Of weights, order, crops, masks and dropouts."""
+    max_updates: int = 100_000
+
+    max_batch_seconds: float = 62.5
+    """Audio in a micro-batch: clips times the longest one. Paper, section 4.1: 1e6 samples."""
+    accumulate: int = 1
+    """Micro-batches an update and process. Paper: 4, on 4 GPUs."""
+    max_clip_seconds: float = 20.0
+    """Longer clips are cropped at random. Reference: max_sample_size 320000."""
+    min_clip_seconds: float = 0.25
+    """Shorter clips are left out."""
+    num_workers: int = 2
+    """Processes that load audio; 0 loads between updates."""
+
+    num_masks: int = 8
+    """Masks a clip; the convolutions and the teacher run once for all of them. Released
+    configuration: clone_batch 8."""
+    masker: str = "block"
+    """"block": exactly `mask_share` hidden; "span": random starts, 28 to 42 % at a share of 0.5."""
+    mask_share: float = 0.5
+    mask_span: int = 5
+    """Frames a span hides. Paper, section 4.1."""
+    mask_adjust: float = 0.05
+    mask_noise_std: float = 0.01
+    """Of the noise that stands at hidden frames in the decoder."""
+
+    frame_weight: float = 1.0
+    """Of the frame loss; 0 leaves the utterance loss only (the paper's ablation: collapses)."""
+    utterance_loss: str = "chunk"
+    """"token", "chunk", "global" or "none"."""
+    utterance_weight: float = 1.0
+    """Alpha, paper equation 9."""
+    utterance_reduction: str = "mean"
+    """"mean" over rows, so that alpha does not depend on the batch; "sum" as the reference ran."""
+
+    top_k: int = 8
+    """Main blocks over which targets are averaged. Paper, section 4.1."""
+    ema_start: float = 0.999
+    ema_end: float = 0.99999
+    ema_anneal_updates: int = 20_000
+
+    peak_lr: float = 7.5e-5
+    warmup_updates: int = 5_000
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.01
+    decay: str = "weights"
+    """"weights": none on biases, norms, ALiBi scales and tokens; "all" as the reference ran."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 does not clip, as the base configuration."""
+    block_drop: float = 0.05
+    """Probability that a block is skipped for an update. Reference: layerdrop."""
+
+    precision: str = "auto"
+    """"fp32", "bf16", or "auto": bf16 where the device computes in it."""
+    gradient_checkpointing: bool = False
+    log_every: int = 10
+    save_every: int = 500
+    collapse_after: int = 5_000
+    """Updates after which a low spread stops the run. Reference: 5000."""
+    min_target_spread: float = 0.1
+    min_prediction_spread: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Turn lists into tuples, then refuse contradictions."""
+        object.__setattr__(self, "betas", tuple(self.betas))
+        self._check_choices()
+        self._check_ranges()
+        if self.top_k > self.model.depth:
+            raise ValueError(
+                f"top_k is {self.top_k}, but model.depth is {self.model.depth}; "
+                "targets come from main blocks only, lower top_k."
+            )
+        tokens = self.model.num_utterance_tokens
+        if self.utterance_loss == "token" and tokens != 1:
+            raise ValueError(
+                'utterance_loss is "token", which has one token, but model.num_utterance_tokens '
+                f'is {tokens}; set it to 1 or choose "chunk".'
+            )
+        if self.utterance_loss == "chunk" and tokens == 0:
+            raise ValueError(
+                'utterance_loss is "chunk", but model.num_utterance_tokens is 0; '
+                'raise it or choose "global".'
+            )
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("masker", MASKERS),
+            ("utterance_loss", (*UTTERANCE_LOSSES, "none")),
+            ("utterance_reduction", ("mean", "sum")),
+            ("decay", ("weights", "all")),
+            ("precision", ("auto", "fp32", "bf16")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
+
+    def _check_ranges(self) -> None:
+        for name in ("max_updates", "accumulate", "num_masks", "mask_span", "top_k", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("mask_share", "block_drop", "ema_start"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+        if self.min_clip_seconds * 50 * self.mask_share < 1.5:
+            raise ValueError(
+                f"min_clip_seconds is {self.min_clip_seconds}: so short a clip has no frame to "
+                f"hide at mask_share {self.mask_share}; raise one of them."
+            )
+        if self.max_clip_seconds > self.max_batch_seconds:
+            raise ValueError(
+                f"max_clip_seconds is {self.max_clip_seconds}, over max_batch_seconds "
+                f"{self.max_batch_seconds}; one clip must fit a batch."
+            )
+
+
+def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> PretrainConfig:
+    """The config in a TOML file, with `overrides` laid over it.
+
+    Args:
+        path: a file whose keys are fields of `PretrainConfig`, and of its model under `[model]`
+        overrides: values by name, "model.depth" for a field of the model
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if it is no TOML, or names an unknown field, or holds contradictions
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "tiny.toml"
+    >>> _ = path.write_text("seed = 3\\n[model]\\ndepth = 8\\n")
+    >>> read_config(path, {"model.prenet_depth": 2}).model.prenet_depth
+    2
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the config {path} is not a file; check the path.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not TOML ({error}); mend that line.") from error
+    model = dict(values.pop("model", {}))
+    for name, value in (overrides or {}).items():
+        if name.startswith("model."):
+            model[name.removeprefix("model.")] = value
+        else:
+            values[name] = value
+    _check_names(values, PretrainConfig, path)
+    _check_names(model, Emotion2vecConfig, path, "model.")
+    try:
+        return PretrainConfig(model=Emotion2vecConfig(**model), **values)
+    except TypeError as error:  # a string where a number belongs, say
+        raise ValueError(f"{path} has a value of the wrong type ({error}); mend it.") from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Name and value of "name=value", the value as TOML would read it, else as a string.
+
+    Raises:
+        ValueError: if there is no "="
+
+    >>> parse_override("peak_lr=1e-3"), parse_override("masker=span")
+    (('peak_lr', 0.001), ('masker', 'span'))
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text} has no value; write it as --set peak_lr=1e-3.")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value
+
+
+def write_config(config: PretrainConfig, path: Path) -> None:
+    """Write the config as TOML that `read_config` reads back."""
+    import tomli_w
+
+    values = asdict(config)
+    values["model"] = {name: value for name, value in values["model"].items() if value != ()}
+    path.write_text(tomli_w.dumps(values), encoding="utf-8")
+
+
+def _check_names(values: Mapping[str, Any], kind: type, path: Path, prefix: str = "") -> None:
+    known = {f.name for f in fields(kind)} - {"model"}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"{path}: {prefix}{unknown[0]} is no setting; known are {', '.join(sorted(known))}."
+        )

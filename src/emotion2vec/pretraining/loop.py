@@ -1,0 +1,220 @@
+"""The training loop: the one place where student, teacher, losses, masks and data meet.
+
+B clips, K masks a clip, R = B * K rows, T frames, V visible frames, D width.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from emotion2vec.atomic import atomic_path
+from emotion2vec.manifest import Record
+from emotion2vec.model import Emotion2vecStudent
+from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from emotion2vec.pretraining.config import PretrainConfig, write_config
+from emotion2vec.pretraining.data import Batches, Corpus, batch_loader, scan
+from emotion2vec.pretraining.monitor import CollapseError, Monitor
+from emotion2vec.pretraining.step import update
+from emotion2vec.pretraining.teacher import Teacher
+
+CHECKPOINT_NAME = "last.safetensors"
+
+
+class PretrainResult(NamedTuple):
+    """What `pretrain` made."""
+
+    model: Path
+    """folder that `Emotion2vec.from_pretrained` reads"""
+    skipped: int
+    """recordings left out; `skipped.jsonl` says why"""
+
+
+def pretrain(
+    config: PretrainConfig,
+    records: Sequence[Record],
+    out: str | Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> PretrainResult:
+    """Pre-train an encoder on unlabelled recordings and save it in `out/final`.
+
+    `out` also gets `config.toml` (as run), `metrics.jsonl`, `tensorboard/`, `skipped.jsonl` where
+    recordings were left out, and `last.safetensors`, from which a killed run resumes to the same
+    weights as if it had not been killed.
+
+    Args:
+        config: settings of the run
+        records: what to train on
+        out: folder of the run
+        resume: go on from `out/last.safetensors`
+        progress: show a bar
+
+    Raises:
+        FileExistsError: if `out` holds a run and `resume` is false
+        ValueError: if nothing can be trained on, or the checkpoint does not belong to the run
+        CollapseError: if the representation collapses; the state is saved before
+        OSError: if `out` cannot be written
+
+    Source: paper section 3.2 and 4.1.
+    """
+    out = Path(out)
+    checkpoint = out / CHECKPOINT_NAME
+    if checkpoint.exists() and not resume:
+        raise FileExistsError(
+            f"{out} already holds a run; add --resume to go on with it, or choose another folder."
+        )
+    accelerator = Accelerator(mixed_precision=_precision(config))
+    corpus = scan(records, config, progress=progress and accelerator.is_main_process)
+    state = new_state(config, accelerator.device)
+    if resume:
+        load_checkpoint(state, config, corpus.digest, checkpoint)
+    monitor = None
+    if accelerator.is_main_process:
+        with atomic_path(out / "config.toml") as path:
+            write_config(config, path)
+        monitor = Monitor(
+            out, updates=state.updates, max_updates=config.max_updates, progress=progress
+        )
+        monitor.skip(corpus.skipped)
+    try:
+        _train(state, config, corpus, accelerator, monitor, checkpoint)
+    finally:
+        if monitor:
+            monitor.close()
+    if accelerator.is_main_process:
+        state.student.encoder.save_pretrained(out / "final")
+    accelerator.wait_for_everyone()
+    return PretrainResult(out / "final", len(monitor.skipped) if monitor else 0)
+
+
+def _train(
+    state: TrainState,
+    config: PretrainConfig,
+    corpus: Corpus,
+    accelerator: Accelerator,
+    monitor: Monitor | None,
+    checkpoint: Path,
+) -> None:
+    """Run updates until `config.max_updates`; saves regularly, at the end and on collapse."""
+    batches = Batches(corpus, config)
+    loader = batch_loader(
+        batches,
+        first=state.micro_batches,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        workers=config.num_workers,
+    )
+    student = accelerator.prepare_model(state.student)
+    frames, since = 0, time.perf_counter()
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(state, config, corpus.digest, checkpoint)
+
+    while state.updates < config.max_updates:
+        micro_batches = [next(loader) for _ in range(config.accumulate)]
+        metrics = update(state, student, micro_batches, config, accelerator)
+        frames += sum(config.model.num_frames(b.waveform.shape[1]) * len(b.waveform)
+                      for b in micro_batches)
+        if monitor:
+            monitor.bar.update()
+            monitor.skip(item for batch in micro_batches for item in batch.skipped)
+        last = state.updates == config.max_updates
+        if state.updates % config.log_every == 0 or last:
+            values = _mean(metrics, accelerator)
+            if monitor:
+                rate = accelerator.num_processes * frames / (time.perf_counter() - since)
+                epoch = state.micro_batches / batches.batches_per_epoch
+                monitor.log(
+                    {"update": state.updates, "epoch": epoch, **values, "frames_per_second": rate}
+                )
+            frames, since = 0, time.perf_counter()
+            problem = collapse(values, state.updates, config)
+            if problem:
+                save()
+                raise CollapseError(f"{problem} The run is saved in {checkpoint.parent}.")
+        if state.updates % config.save_every == 0 or last:
+            save()
+
+
+def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> TrainState:
+    """Student, teacher and optimizer at update 0; weights drawn from `config.seed`.
+
+    >>> from emotion2vec import Emotion2vecConfig
+    >>> tiny = Emotion2vecConfig(embed_dim=48, conv_channels=(32,) * 7, decoder_dim=32)
+    >>> new_state(PretrainConfig(model=tiny)).updates
+    0
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        student = Emotion2vecStudent(config.model).to(device).train()
+    student.encoder.gradient_checkpointing(config.gradient_checkpointing)
+    teacher = Teacher(student.encoder.context, top_k=config.top_k)
+    return TrainState(student, teacher, _optimizer(student, config))
+
+
+def _optimizer(student: Emotion2vecStudent, config: PretrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW; its rate is set before every update."""
+    decayed, plain = [], []
+    for name, parameter in student.named_parameters():
+        is_weight = parameter.ndim > 1 and not name.endswith(("alibi_scale", "utterance_tokens"))
+        (decayed if is_weight or config.decay == "all" else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, eps=config.eps, fused=True)
+
+
+def collapse(metrics: Mapping[str, float], updates: int, config: PretrainConfig) -> str:
+    """What is wrong with the representation and what to try; empty where all is well.
+
+    Source: data2vec 2.0 stops after 5000 updates if the target's spread is under 0.1 or the
+    prediction's under 0.01.
+
+    >>> bad = {"loss": 1.0, "target_spread": 0.01, "prediction_spread": 0.5}
+    >>> collapse(bad, 5000, PretrainConfig()).split(";")[0]
+    'the target spread is 0.0100 at update 5000, under the floor of 0.1'
+    """
+    if not math.isfinite(metrics["loss"]):
+        return (
+            f"the loss is {metrics['loss']} at update {updates}; lower peak_lr, set clip_norm=1, "
+            "or compute with precision=fp32."
+        )
+    if updates < config.collapse_after:
+        return ""
+    for name in ("target", "prediction"):
+        value, floor = metrics[f"{name}_spread"], getattr(config, f"min_{name}_spread")
+        if value < floor:
+            return (
+                f"the {name} spread is {value:.4f} at update {updates}, under the floor of "
+                f"{floor}; the representation has collapsed: lower peak_lr or utterance_weight, "
+                "lengthen warmup_updates, bring ema_start nearer to 1, or mask less."
+            )
+    return ""
+
+
+def _mean(metrics: Mapping[str, Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Return each metric's mean over processes."""
+    values = torch.stack([value.float().to(accelerator.device) for value in metrics.values()])
+    means = accelerator.reduce(values, "mean").tolist()
+    return dict(zip(metrics, means, strict=True))
+
+
+def _precision(config: PretrainConfig) -> str:
+    """Return Accelerate's name of the precision; "auto" asks the device."""
+    if torch.cuda.is_available():
+        capable = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    wants = config.precision == "bf16" or (config.precision == "auto" and capable)
+    return "bf16" if wants else "no"

@@ -1,0 +1,167 @@
+"""One update: student, teacher and losses on a few micro-batches.
+
+B clips, K masks a clip, R = B * K rows, T frames, V visible frames, D width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from emotion2vec.losses import UTTERANCE_LOSSES, frame_loss, spread
+from emotion2vec.pretraining.checkpoint import TrainState
+from emotion2vec.pretraining.config import PretrainConfig
+from emotion2vec.pretraining.data import Batch
+from emotion2vec.pretraining.schedules import ema_decay, learning_rate
+from emotion2vec.pretraining.teacher import Teacher
+
+
+class Objective(NamedTuple):
+    """The losses of one micro-batch before they are weighed, and the collapse gauges."""
+
+    frame: Tensor
+    """sum over rows and hidden frames"""
+    utterance: Tensor
+    """sum over rows"""
+    target_spread: Tensor
+    prediction_spread: Tensor
+
+
+def objective(
+    student: nn.Module, teacher: Teacher, batch: Batch, config: PretrainConfig
+) -> Objective:
+    """Student and teacher on one micro-batch, and both losses between them."""
+    device, num_masks = batch.waveform.device, batch.visible.shape[1]
+    rows = len(batch.waveform) * num_masks
+    num_frames = config.model.num_frames(batch.waveform.shape[1])
+    noise = torch.randn(rows, num_frames, config.model.embed_dim, device=device)
+    blocks = config.model.prenet_depth + config.model.depth
+    keep_blocks = torch.rand(blocks, device=device) >= config.block_drop
+    output = student(
+        batch.waveform,
+        batch.visible,
+        noise=config.mask_noise_std * noise,
+        keep_blocks=keep_blocks if config.block_drop else None,
+    )
+    target = teacher(output.features.detach())  # (B, T, D)
+    utterance_target = target.mean(dim=1).repeat_interleave(num_masks, dim=0)  # (R, D)
+    target = target.repeat_interleave(num_masks, dim=0)  # (R, T, D)
+    hidden = torch.ones(rows, num_frames, dtype=torch.bool, device=device)
+    hidden = hidden.scatter(1, batch.visible.flatten(0, 1), False)  # (R, T)
+
+    utterance = torch.zeros((), device=device)
+    if config.utterance_loss != "none":
+        loss = UTTERANCE_LOSSES[config.utterance_loss]
+        utterance = loss(output.tokens, output.frames, utterance_target).sum()
+    return Objective(
+        frame_loss(output.prediction, target, hidden).sum(),
+        utterance,
+        spread(target, hidden),
+        spread(output.prediction.detach(), hidden),
+    )
+
+
+class Counts(NamedTuple):
+    """What losses are averaged over: scalars, for a micro-batch or a whole update."""
+
+    rows: Tensor
+    hidden_frames: Tensor
+
+
+def count(batch: Batch, config: PretrainConfig) -> Counts:
+    """Rows and hidden frames of one micro-batch, from its shapes alone."""
+    clips, num_masks, num_visible = batch.visible.shape
+    hidden = config.model.num_frames(batch.waveform.shape[1]) - num_visible
+    rows = clips * num_masks
+    return Counts(torch.tensor(float(rows)), torch.tensor(float(rows * hidden)))
+
+
+def weigh(parts: Objective, config: PretrainConfig, *, own: Counts, total: Counts) -> Tensor:
+    """The scalar to minimize: one micro-batch's share of the update's loss.
+
+    Args:
+        parts: the micro-batch's sums
+        config: weights and reduction
+        own: counts of the micro-batch
+        total: counts of the update, all micro-batches of all processes together
+
+    Source: paper equation 9. The reduction "sum" is what the reference optimizes: fairseq
+    multiplies the utterance term by the hidden frames and divides the whole by them.
+    """
+    frame = parts.frame / total.hidden_frames
+    if config.utterance_reduction == "mean":
+        utterance = parts.utterance / total.rows
+    else:
+        utterance = parts.utterance * own.hidden_frames / total.hidden_frames
+    return config.frame_weight * frame + config.utterance_weight * utterance
+
+
+def update(
+    state: TrainState,
+    student: nn.Module,
+    batches: Sequence[Batch],
+    config: PretrainConfig,
+    accelerator: Accelerator,
+) -> dict[str, Tensor]:
+    """One update from this process's micro-batches; returns its metrics as scalars.
+
+    Losses are this process's share times the number of processes: their mean over processes is
+    the update's. `student` is `state.student`, wrapped where there are several processes.
+    """
+    device, processes = accelerator.device, accelerator.num_processes
+    # As the reference: what is drawn follows from seed and update, so that resuming is exact.
+    torch.manual_seed(config.seed * 1_000_003 + state.updates * 1_009 + accelerator.process_index)
+    counts = [count(batch, config) for batch in batches]
+    sums = torch.stack([torch.stack(tuple(c)) for c in counts]).sum(dim=0).to(device)
+    total = Counts(*accelerator.reduce(sums, "sum"))
+    history = []
+    for number, (batch, own) in enumerate(zip(batches, counts, strict=True)):
+        is_last = number == len(batches) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(student):
+            with accelerator.autocast():
+                parts = objective(student, state.teacher, batch.to(device), config)
+            loss = weigh(parts, config, own=own, total=total)
+            # DDP averages gradients over processes, while the counts are already those of all.
+            accelerator.backward(loss * processes)
+        history.append(
+            {
+                "loss": loss.detach() * processes * len(batches),
+                "frame_loss": parts.frame.detach() / total.hidden_frames * processes * len(batches),
+                "utterance_loss": parts.utterance.detach() / total.rows * processes * len(batches),
+                "target_spread": parts.target_spread,
+                "prediction_spread": parts.prediction_spread,
+            }
+        )
+    metrics = {k: torch.stack([h[k] for h in history]).mean() for k in history[0]}
+    metrics |= _finish(state, student, config)
+    state.micro_batches += len(batches) * processes
+    return metrics
+
+
+def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> dict[str, Tensor]:
+    """Clip, step, and let the teacher follow; return rate, decay and gradient norm."""
+    rate = learning_rate(
+        state.updates,
+        peak=config.peak_lr,
+        warmup_updates=config.warmup_updates,
+        max_updates=config.max_updates,
+    )
+    norm = nn.utils.clip_grad_norm_(student.parameters(), config.clip_norm or torch.inf)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.updates += 1
+    tau = ema_decay(
+        state.updates,
+        start=config.ema_start,
+        end=config.ema_end,
+        anneal_updates=config.ema_anneal_updates,
+    )
+    state.teacher.follow(state.student.encoder.context, tau)
+    return {"lr": torch.tensor(rate), "tau": torch.tensor(tau), "gradient_norm": norm.detach()}

@@ -1,0 +1,64 @@
+"""The teacher: a slow copy of the student's transformer, and the targets it makes.
+
+B clips, T frames, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from emotion2vec.model import ContextEncoder
+
+
+class Teacher(nn.Module):
+    """Exponential moving average, in float32, of positions, tokens, ALiBi scales and blocks.
+
+    The convolutions are the student's own: the teacher is fed the student's projected frames.
+
+    Args:
+        context: the student's transformer, copied as it stands
+        top_k: over how many of the last main blocks targets are averaged
+
+    Source: paper section 3.2; data2vec 2.0 (ema_encoder_only and ema_local_encoder false).
+    """
+
+    def __init__(self, context: ContextEncoder, *, top_k: int) -> None:
+        super().__init__()
+        self.context = copy.deepcopy(context).float().requires_grad_(False).eval()
+        self.top_k = top_k
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stay in eval mode: the teacher knows no dropout."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, features: Tensor) -> Tensor:
+        """Return targets (B, T, D) for whole, unpadded clips' projected frames (B, T, D)."""
+        mlp_outputs = self.context(features, collect=True).mlp_outputs
+        return average_targets(mlp_outputs[-self.top_k :])
+
+    @torch.no_grad()
+    def follow(self, context: ContextEncoder, decay: float) -> None:
+        """Move towards the student: decay * teacher + (1 - decay) * student, parameter-wise."""
+        own = list(self.context.parameters())
+        # add_ of the difference, as lerp does, loses nothing at a decay of 0.99999 in float32.
+        torch._foreach_lerp_(own, [p.detach().float() for p in context.parameters()], 1 - decay)
+
+
+def average_targets(mlp_outputs: Sequence[Tensor]) -> Tensor:
+    """Mean of MLP outputs (B, T, D), each first normalized over time per clip and channel.
+
+    Source: paper equation 2; data2vec 2.0 with instance_norm_target_layer.
+
+    >>> average_targets([torch.tensor([[[1.0], [3.0]]])]).flatten().round(decimals=3).tolist()
+    [-1.0, 1.0]
+    """
+    normed = [
+        F.layer_norm(output.float().transpose(1, 2), output.shape[1:2]) for output in mlp_outputs
+    ]
+    return torch.stack(normed).mean(dim=0).transpose(1, 2)
