@@ -41,11 +41,11 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output in the type that the convolution gave."""
         x = self.conv(x)
+        # Both norms compute in float32 inside, whatever the type; only what they return is cast.
         if isinstance(self.norm, nn.LayerNorm):
-            channels_last = at_least_float32(x.transpose(1, 2))
-            x = self.norm(channels_last).to(x.dtype).transpose(1, 2)
+            x = self.norm(x.transpose(1, 2)).to(x.dtype).transpose(1, 2)
         elif self.norm is not None:
-            x = self.norm(at_least_float32(x)).to(x.dtype)
+            x = self.norm(x).to(x.dtype)
         return F.gelu(x)
 
 
@@ -105,8 +105,7 @@ class SameConv(nn.Module):
         """Return as many frames as came; an even kernel's surplus last frame is cut."""
         num_frames = x.shape[1]
         x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)
-        normed = F.layer_norm(at_least_float32(x), x.shape[-1:]).to(x.dtype)
-        return F.gelu(normed)
+        return F.gelu(F.layer_norm(x, x.shape[-1:]).to(x.dtype))
 
 
 class PositionalEncoder(nn.Module):

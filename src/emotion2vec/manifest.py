@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emotion2vec.atomic import atomic_path
-from emotion2vec.audio import AUDIO_SUFFIXES
+from emotion2vec.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform, load_audio, num_samples
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class Record:
     def emotion(self) -> str | None:
         """The label under "emotion"."""
         return self.labels.get("emotion")
+
+    def num_samples(self) -> int:
+        """Samples at 16 kHz, from the file's header; errors as `emotion2vec.audio.num_samples`."""
+        samples = num_samples(self.path)
+        last = samples if self.end is None else min(samples, int(self.end * SAMPLE_RATE))
+        return last - int(self.start * SAMPLE_RATE)
+
+    def load(self) -> Waveform:
+        """The recording's sound, (S,); errors as `emotion2vec.audio.load_audio`."""
+        return load_audio(self.path, start=self.start, end=self.end)
 
 
 def read_manifest(path: str | Path) -> list[Record]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio, normalize, num_samples
+from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize
 from emotion2vec.manifest import Record
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.masking import MASKERS, visible_indices
@@ -85,7 +85,7 @@ def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = 
     shortest = int(config.min_clip_seconds * SAMPLE_RATE)
     for record in tqdm(records, "reading headers", disable=not progress, leave=False):
         try:
-            length = _length(record)
+            length = record.num_samples()
         except (OSError, ValueError) as error:
             skipped.append(Skipped(record.key, str(error)))
             continue
@@ -99,12 +99,6 @@ def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = 
         reason = skipped[0].error if skipped else "there are no recordings"
         raise ValueError(f"none of {len(records)} recordings can be trained on: {reason}")
     return Corpus(tuple(kept), np.array(lengths, dtype=np.int64), tuple(skipped))
-
-
-def _length(record: Record) -> int:
-    samples = num_samples(record.path)
-    last = samples if record.end is None else min(samples, int(record.end * SAMPLE_RATE))
-    return last - int(record.start * SAMPLE_RATE)
 
 
 def plan_epoch(
@@ -157,7 +151,7 @@ class Batches(Dataset[Batch]):
         for index in self._plan[1][place]:
             record = self.corpus.records[index]
             try:
-                samples = load_audio(record.path, start=record.start, end=record.end)
+                samples = record.load()
             except (OSError, ValueError) as error:
                 skipped.append(Skipped(record.key, str(error)))
                 continue

@@ -35,6 +35,8 @@ class PretrainResult(NamedTuple):
     """folder that `Emotion2vec.from_pretrained` reads"""
     skipped: int
     """recordings left out; `skipped.jsonl` says why"""
+    is_main: bool
+    """whether this process is the one that writes"""
 
 
 def pretrain(
@@ -93,7 +95,8 @@ def pretrain(
     if accelerator.is_main_process:
         state.student.encoder.save_pretrained(out / "final")
     accelerator.wait_for_everyone()
-    return PretrainResult(out / "final", len(monitor.skipped) if monitor else 0)
+    skipped = len(monitor.skipped) if monitor else 0
+    return PretrainResult(out / "final", skipped, accelerator.is_main_process)
 
 
 def _train(
@@ -123,8 +126,10 @@ def _train(
     while state.updates < config.max_updates:
         micro_batches = [next(loader) for _ in range(config.accumulate)]
         metrics = update(state, student, micro_batches, config, accelerator)
-        frames += sum(config.model.num_frames(b.waveform.shape[1]) * len(b.waveform)
-                      for b in micro_batches)
+        frames += sum(
+            config.model.num_frames(batch.waveform.shape[1]) * len(batch.waveform)
+            for batch in micro_batches
+        )
         if monitor:
             monitor.bar.update()
             monitor.skip(item for batch in micro_batches for item in batch.skipped)

@@ -1,0 +1,81 @@
+"""Pictures: arrays in, matplotlib figures out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, told apart by colour-blind readers, then two more.
+_COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#555555")
+
+
+def confusion_figure(matrices: dict[str, NDArray[np.int64]], labels: Sequence[str]) -> Figure:
+    """Confusion matrices side by side: share of each true class (row), in percent.
+
+    Args:
+        matrices: counts (classes, classes) by title, rows are the truth
+        labels: name of each class
+    """
+    figure, axes = _panels(len(matrices), size=1.6 + 0.55 * len(labels))
+    for axis, (title, counts) in zip(axes, matrices.items(), strict=True):
+        share = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            color = "white" if value > 55 else "black"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=color)
+        axis.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set(title=title, xlabel="answered", ylabel="true")
+    return figure
+
+
+def map_figure(
+    panels: dict[str, NDArray[np.floating[Any]]], labels: Sequence[str], *, seed: int = 0
+) -> Figure:
+    """Maps of vectors in the plane, coloured by label: UMAP where installed, else t-SNE.
+
+    Args:
+        panels: vectors (N, D) by title
+        labels: one label a vector
+        seed: of the projection
+    """
+    figure, axes = _panels(len(panels), size=4.6)
+    names = sorted(set(labels))
+    for axis, (title, vectors) in zip(axes, panels.items(), strict=True):
+        method, points = project(vectors, seed=seed)
+        for name, color in zip(names, _COLORS * (1 + len(names) // len(_COLORS)), strict=False):
+            chosen = np.array([label == name for label in labels])
+            axis.scatter(*points[chosen].T, s=14, color=color, label=name, linewidths=0)
+        axis.set(title=f"{title} ({method})", xticks=[], yticks=[])
+    handles, texts = axes[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower center", ncols=min(8, len(names)))
+    return figure
+
+
+def project(vectors: NDArray[Any], *, seed: int = 0) -> tuple[str, NDArray[Any]]:
+    """Name of the method, and a point in the plane (N, 2) for each vector (N, D)."""
+    try:
+        from umap import UMAP
+    except ImportError:
+        from sklearn.manifold import TSNE
+
+        perplexity = min(30, max(2, (len(vectors) - 1) // 3))
+        return "t-SNE", TSNE(2, perplexity=perplexity, random_state=seed).fit_transform(vectors)
+    return "UMAP", np.asarray(UMAP(random_state=seed).fit_transform(vectors))
+
+
+def _panels(count: int, *, size: float) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Not through pyplot: no global state, and no window where there is no screen.
+    figure = Figure(figsize=(size * count, size), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]

@@ -1,0 +1,1 @@
+"""Evaluation of frozen representations: folds, heads, probe, report."""

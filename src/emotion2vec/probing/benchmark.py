@@ -1,0 +1,135 @@
+"""Several representations on the same folds, with the baselines that every number needs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion2vec.atomic import atomic_path
+from emotion2vec.backbones import load_backbone
+from emotion2vec.plots import confusion_figure, map_figure
+from emotion2vec.probing.folds import Folds
+from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.probe import (
+    Frames,
+    ProbeResult,
+    constant_baseline,
+    extract_frames,
+    label_set,
+    probe,
+    statistics_baseline,
+    without,
+)
+from emotion2vec.probing.report import table, to_json
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `benchmark` found."""
+
+    folds: Folds
+    """without the recordings that could not be read"""
+    results: tuple[ProbeResult, ...]
+    """models first, then the random encoder, log-mel statistics and the constant answer"""
+    errors: dict[str, str]
+    """by key, of recordings that could not be read"""
+    pooled: dict[str, NDArray[np.float32]] = field(repr=False)
+    """by model, the mean over frames (N, D) of the first fold's test clips"""
+
+
+def benchmark(
+    folds: Folds,
+    models: Sequence[str],
+    *,
+    layer: int | None = None,
+    seeds: Sequence[int] = (0,),
+    head: HeadConfig | None = None,
+    progress: bool = False,
+) -> Benchmark:
+    """Probe models on the folds, beside the baselines.
+
+    The baselines are: an encoder like the first model's with random weights under the same probe;
+    logistic regression on log-mel statistics, where scikit-learn is installed; and the answer that
+    is the most frequent one in training.
+
+    Args:
+        folds: the splits
+        models: folders or hub names
+        layer: as in `emotion2vec.backbones.load_backbone`
+        seeds: of the probes
+        head: how probes are trained
+        progress: show bars
+
+    Raises:
+        FileNotFoundError: if a model is not there
+        ValueError: as `emotion2vec.probing.probe.label_set`
+    """
+    label_set(folds)  # before the work, not after it
+    results, pooled = [], {}
+    errors: dict[str, str] = {}
+    for name in (*models, f"random:{models[0]}"):
+        frames, failed = extract_frames(folds, load_backbone(name, layer=layer), progress=progress)
+        errors |= failed
+        folds = without(folds, failed)
+        pooled[name] = _pool(frames, folds)
+        results.append(probe(folds, name, frames, head=head, seeds=seeds, progress=progress))
+    if importlib.util.find_spec("sklearn"):
+        frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
+        results.append(statistics_baseline(folds, frames, "log-mel statistics"))
+    results.append(constant_baseline(folds))
+    return Benchmark(folds, tuple(results), errors, pooled)
+
+
+def _pool(frames: Frames, folds: Folds) -> NDArray[np.float32]:
+    return np.stack([frames[record.key].mean(axis=0) for record in folds.folds[0].test])
+
+
+def write_report(found: Benchmark, out: str | Path) -> None:
+    """Write `results.txt`, `results.json`, `confusion.png` and `map.png` into a folder.
+
+    The map shows the test clips of the first fold: the mean over frames as the encoder gives it,
+    and the first layer of the probe fitted on that fold, which is what the paper's maps show.
+
+    Raises:
+        OSError: if the folder cannot be written
+    """
+    out = Path(out)
+    with atomic_path(out / "results.txt") as path:
+        path.write_text(table(found.results, found.folds) + "\n", encoding="utf-8")
+    with atomic_path(out / "results.json") as path:
+        path.write_text(to_json(found.results, found.folds) + "\n", encoding="utf-8")
+    labels = label_set(found.folds)
+    model, random = found.results[0], found.results[len(found.pooled) - 1]
+    matrices = {
+        short_name(result.name): result.confusion(labels) for result in (model, random)
+    }
+    _save(confusion_figure(matrices, labels), out / "confusion.png")
+    first = model.runs[0]
+    if importlib.util.find_spec("umap") or importlib.util.find_spec("sklearn"):
+        assert first.embeddings is not None
+        panels = {
+            "frozen features, mean over frames": found.pooled[model.name],
+            "first layer of the probe": first.embeddings,
+        }
+        _save(map_figure(panels, first.truth), out / "map.png")
+
+
+def short_name(name: str) -> str:
+    """A name for titles: the last folder of a path.
+
+    >>> short_name("random:runs/demo/final")
+    'random:demo/final'
+    """
+    kind, colon, path = name.rpartition(":")
+    return kind + colon + "/".join(Path(path).parts[-2:])
+
+
+def _save(figure: Any, target: Path) -> None:
+    with atomic_path(target) as path:
+        figure.savefig(path, format="png", dpi=130)

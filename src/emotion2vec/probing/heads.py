@@ -1,0 +1,171 @@
+"""The paper's probe: two linear layers on frozen frames, and how it is trained.
+
+N clips, F frames of all clips together, T frames of a clip, D width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emotion2vec.metrics import classification_scores
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """How the probe is trained; the defaults are the official script's."""
+
+    hidden_dim: int = 256
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 5e-4
+    max_lr: float = 1e-3
+    step_epochs: int = 10
+    """Epochs from the lowest to the highest learning rate; momentum runs the other way."""
+
+
+class LinearProbe(nn.Module):
+    """Linear, ReLU, mean over real frames, linear: (N, T, D) -> logits (N, C).
+
+    Source: paper section 4.2; official downstream `BaseModel`.
+
+    >>> LinearProbe(48, 4)(torch.zeros(2, 7, 48), torch.ones(2, 7, dtype=torch.bool)).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(self, input_dim: int, num_classes: int, hidden_dim: int = 256) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(input_dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, num_classes)
+
+    def forward(self, frames: Tensor, keep: Tensor) -> Tensor:
+        """Return logits; `keep` (N, T) is True at real frames, what padding holds has no effect."""
+        return self.output(self.embed(frames, keep))
+
+    def embed(self, frames: Tensor, keep: Tensor) -> Tensor:
+        """Return what the paper's maps show, (N, hidden): the mean of the first layer's output."""
+        hidden = F.relu(self.hidden(frames)).masked_fill(~keep.unsqueeze(-1), 0.0)
+        return hidden.sum(dim=1) / keep.sum(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames of many clips, one after the other, with a class for each clip."""
+
+    frames: Tensor
+    """(F, D)"""
+    lengths: NDArray[np.int64]
+    """(N,)"""
+    classes: Tensor
+    """(N,)"""
+
+    @classmethod
+    def from_clips(cls, clips: Sequence[NDArray[np.float32]], classes: Sequence[int]) -> FrameSet:
+        """Join clips (T, D)."""
+        frames = torch.from_numpy(np.concatenate(clips).astype(np.float32))
+        lengths = np.array([len(clip) for clip in clips])
+        return cls(frames, lengths, torch.tensor(classes, dtype=torch.long))
+
+    def batches(
+        self, size: int, order: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Padded batches: frames (N, T, D), keep (N, T), classes (N,)."""
+        starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        order = np.arange(len(self.lengths)) if order is None else order
+        for first in range(0, len(order), size):
+            chosen = order[first : first + size]
+            lengths = self.lengths[chosen]
+            steps = np.arange(lengths.max())
+            keep = steps < lengths[:, None]
+            # Padding repeats a frame of the clip: gathered in one go, then masked by the probe.
+            index = starts[chosen, None] + np.minimum(steps, lengths[:, None] - 1)
+            yield (
+                self.frames[torch.from_numpy(index)],
+                torch.from_numpy(keep),
+                self.classes[torch.from_numpy(chosen)],
+            )
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A trained probe and what it was chosen by."""
+
+    probe: LinearProbe
+    epoch: int
+    """the chosen epoch, from 1"""
+    valid_wa: float
+
+
+def fit_probe(
+    train: FrameSet,
+    valid: FrameSet,
+    num_classes: int,
+    *,
+    config: HeadConfig | None = None,
+    seed: int = 0,
+) -> FittedProbe:
+    """The probe of the epoch with the best WA on `valid`; the first one of equals.
+
+    RMSprop with momentum 0.9; learning rate and momentum move in opposite triangles of 20 epochs.
+
+    Source: official `iemocap_downstream` script.
+    """
+    config = config or HeadConfig()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        probe = LinearProbe(train.frames.shape[1], num_classes, config.hidden_dim)
+    generator = np.random.default_rng(seed)
+    trainer = ProbeTrainer(probe, config)
+    best, best_wa, best_epoch = probe.state_dict(), -1.0, 0
+    for epoch in range(1, config.epochs + 1):
+        order = generator.permutation(len(train.lengths))
+        trainer.epoch(train, order)
+        wa = classification_scores(valid.classes.tolist(), predict(probe, valid).tolist()).wa
+        if wa > best_wa:
+            best = {name: value.clone() for name, value in probe.state_dict().items()}
+            best_wa, best_epoch = wa, epoch
+    probe.load_state_dict(best)
+    return FittedProbe(probe, best_epoch, best_wa)
+
+
+class ProbeTrainer:
+    """Optimizer and schedule of the official script, one epoch at a time."""
+
+    def __init__(self, probe: LinearProbe, config: HeadConfig) -> None:
+        self.probe, self.config = probe, config
+        self.optimizer = torch.optim.RMSprop(probe.parameters(), lr=config.lr, momentum=0.9)
+        self.schedule = torch.optim.lr_scheduler.CyclicLR(
+            self.optimizer, config.lr, config.max_lr, step_size_up=config.step_epochs
+        )
+
+    def epoch(self, train: FrameSet, order: NDArray[np.int64] | None = None) -> float:
+        """One pass over the clips in `order`; the mean of the batches' losses."""
+        losses = []
+        for frames, keep, classes in train.batches(self.config.batch_size, order):
+            loss = F.cross_entropy(self.probe(frames, keep), classes)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+        self.schedule.step()
+        return float(torch.stack(losses).mean())
+
+
+@torch.no_grad()
+def predict(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.int64]:
+    """The class of each clip, (N,)."""
+    logits = [probe(frames, keep) for frames, keep, _ in clips.batches(batch_size)]
+    return torch.cat(logits).argmax(dim=1).numpy()
+
+
+@torch.no_grad()
+def embed(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.float32]:
+    """The probe's first layer of each clip, (N, hidden)."""
+    vectors = [probe.embed(frames, keep) for frames, keep, _ in clips.batches(batch_size)]
+    return torch.cat(vectors).numpy()

@@ -1,0 +1,93 @@
+"""Probe results as a table that people read and as JSON that machines read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from emotion2vec.probing.folds import Folds, shared_speakers
+from emotion2vec.probing.probe import ProbeResult
+
+
+def table(results: Sequence[ProbeResult], folds: Folds) -> str:
+    """The results side by side: WA, UA, WF1 pooled over folds and in every fold, in percent."""
+    lines = [f"Protocol: {folds.protocol}."]
+    shared = [shared_speakers(fold) for fold in folds.folds]
+    if any(shared):
+        lines.append(
+            f"Not speaker-independent: {', '.join(map(str, shared))} speakers of the folds' test "
+            "parts were trained on, too."
+        )
+    rows = [["", "WA", "UA", "WF1", "WA, 95 % over speakers", "WA / UA / WF1 of each fold"]]
+    for result in results:
+        low, high = result.interval()
+        rows.append(
+            [
+                result.name,
+                *(_score(result, name) for name in ("wa", "ua", "wf1")),
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                "  ".join(_folds(result)),
+            ]
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [c.rjust(w) for c, w in zip(row[1:5], widths[1:5], strict=True)]
+        lines.append("  ".join([*cells, row[5]]).rstrip())
+    seeds = max(len(result.seeds) for result in results)
+    if seeds > 1:
+        lines.append(f"Mean ± standard deviation over {seeds} seeds.")
+    return "\n".join(lines)
+
+
+def _score(result: ProbeResult, name: str) -> str:
+    mean = 100 * getattr(result.mean(), name)
+    if len(result.seeds) == 1:
+        return f"{mean:.1f}"
+    return f"{mean:.1f} ± {100 * getattr(result.deviation(), name):.1f}"
+
+
+def _folds(result: ProbeResult) -> list[str]:
+    """Return WA/UA/WF1 of each fold, the mean over seeds."""
+    cells = []
+    for number in sorted({run.fold for run in result.runs}):
+        scores = [run.scores for run in result.runs if run.fold == number]
+        means = (100 * sum(getattr(s, n) for s in scores) / len(scores) for n in _NAMES)
+        cells.append("/".join(f"{mean:.0f}" for mean in means))
+    return cells
+
+
+_NAMES = ("wa", "ua", "wf1")
+
+
+def as_dict(results: Sequence[ProbeResult], folds: Folds) -> dict[str, Any]:
+    """All scores, in [0, 1], and predictions, ready for JSON."""
+    return {
+        "protocol": folds.protocol,
+        "shared_speakers": [shared_speakers(fold) for fold in folds.folds],
+        "results": [
+            {
+                "name": result.name,
+                "pooled": result.mean()._asdict(),
+                "deviation_over_seeds": result.deviation()._asdict(),
+                "interval_95": {name: result.interval(name) for name in _NAMES},
+                "runs": [
+                    {
+                        "fold": run.fold,
+                        "seed": run.seed,
+                        "chosen": run.note,
+                        **run.scores._asdict(),
+                        "predictions": dict(zip(run.keys, run.prediction, strict=True)),
+                    }
+                    for run in result.runs
+                ],
+            }
+            for result in results
+        ],
+    }
+
+
+def to_json(results: Sequence[ProbeResult], folds: Folds) -> str:
+    """`as_dict` as text."""
+    return json.dumps(as_dict(results, folds), indent=2, ensure_ascii=False)
