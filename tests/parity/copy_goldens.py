@@ -43,11 +43,18 @@ def same(name: str, tensor: torch.Tensor, others: dict[str, torch.Tensor]) -> bo
     return name in others and others[name].shape == tensor.shape and others[name].equal(tensor)
 
 
+def drop_decoder(file: Path) -> None:
+    """Remove the frame decoder, which takes no part in inference."""
+    save_file({k: v for k, v in load_file(file).items() if ".decoder." not in k}, file)
+
+
 def main(golden: Path) -> None:
     """Copy everything."""
     for name in INFERENCE.split():
         copy(golden / "inference" / name, HERE / "inference" / name)
     chunk = load_file(golden / "pretrain" / "chunk.safetensors")
+    for file in (HERE / "inference").glob("*.safetensors"):
+        drop_decoder(file)
     copy(golden / "pretrain" / "chunk", HERE / "pretrain" / "chunk")
     copy(golden / "pretrain" / "trajectory", HERE / "pretrain" / "trajectory")
     for name in ("token", "global"):
