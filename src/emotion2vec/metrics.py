@@ -50,7 +50,8 @@ def classification_scores(
         )
     classes = sorted(set(truth), key=str)
     matrix = confusion_matrix(truth, prediction, classes)
-    support = matrix.sum(axis=1)
+    # Not the matrix's row sums: it has no column for answers that are no class of the truth.
+    support = np.array([sum(label == name for label in truth) for name in classes])
     hits = matrix[np.arange(len(classes)), np.arange(len(classes))]
     recall = hits / support
     predicted = np.array([sum(label == name for label in prediction) for name in classes])

@@ -11,6 +11,7 @@ from typing import Any
 from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.losses import UTTERANCE_LOSSES
 from emotion2vec.pretraining.masking import MASKERS
+from emotion2vec.pretraining.teacher import UTTERANCE_TARGETS
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ is 10; set it to 1 or choose "chunk".
     """Alpha, paper equation 9."""
     utterance_reduction: str = "mean"
     """"mean" over rows, so that alpha does not depend on the batch; "sum" as the reference ran."""
+
+    utterance_target: str = "normed"
+    """"normed": the mean of the frame targets, as the reference, which is zero for every clip;
+    "pooled": the mean of the teacher's outputs before they are normalized over time."""
 
     top_k: int = 8
     """Main blocks over which targets are averaged. Paper, section 4.1."""
@@ -119,6 +124,7 @@ is 10; set it to 1 or choose "chunk".
             ("masker", MASKERS),
             ("utterance_loss", (*UTTERANCE_LOSSES, "none")),
             ("utterance_reduction", ("mean", "sum")),
+            ("utterance_target", UTTERANCE_TARGETS),
             ("decay", ("weights", "all")),
             ("precision", ("auto", "fp32", "bf16")),
         ):

@@ -163,7 +163,11 @@ def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> Tra
         torch.manual_seed(config.seed)
         student = Emotion2vecStudent(config.model).to(device).train()
     student.encoder.gradient_checkpointing(config.gradient_checkpointing)
-    teacher = Teacher(student.encoder.context, top_k=config.top_k)
+    teacher = Teacher(
+        student.encoder.context,
+        top_k=config.top_k,
+        utterance_target=config.utterance_target,
+    )
     return TrainState(student, teacher, _optimizer(student, config))
 
 

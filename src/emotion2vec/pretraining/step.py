@@ -48,9 +48,9 @@ def objective(
         noise=config.mask_noise_std * noise,
         keep_blocks=keep_blocks if config.block_drop else None,
     )
-    target = teacher(output.features.detach())  # (B, T, D)
-    utterance_target = target.mean(dim=1).repeat_interleave(num_masks, dim=0)  # (R, D)
-    target = target.repeat_interleave(num_masks, dim=0)  # (R, T, D)
+    targets = teacher(output.features.detach())
+    frame_target = targets.frames.repeat_interleave(num_masks, dim=0)  # (R, T, D)
+    utterance_target = targets.utterance.repeat_interleave(num_masks, dim=0)  # (R, D)
     hidden = torch.ones(rows, num_frames, dtype=torch.bool, device=device)
     hidden = hidden.scatter(1, batch.visible.flatten(0, 1), False)  # (R, T)
 
@@ -59,9 +59,9 @@ def objective(
         loss = UTTERANCE_LOSSES[config.utterance_loss]
         utterance = loss(output.tokens, output.frames, utterance_target).sum()
     return Objective(
-        frame_loss(output.prediction, target, hidden).sum(),
+        frame_loss(output.prediction, frame_target, hidden).sum(),
         utterance,
-        spread(target, hidden),
+        spread(frame_target, hidden),
         spread(output.prediction.detach(), hidden),
     )
 

@@ -1,12 +1,13 @@
 """The paper's probe: two linear layers on frozen frames, and how it is trained.
 
-N clips, F frames of all clips together, T frames of a clip, D width, C classes.
+N clips, T frames of a clip, F frames of all clips together, D width, C classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,11 +32,13 @@ class HeadConfig:
 
 
 class LinearProbe(nn.Module):
-    """Linear, ReLU, mean over real frames, linear: (N, T, D) -> logits (N, C).
+    """Linear, ReLU, mean over each clip's frames, linear: logits (N, C).
+
+    Clips stand one after the other instead of side by side, so that nothing is padded.
 
     Source: paper section 4.2; official downstream `BaseModel`.
 
-    >>> LinearProbe(48, 4)(torch.zeros(2, 7, 48), torch.ones(2, 7, dtype=torch.bool)).shape
+    >>> LinearProbe(48, 4)(torch.zeros(10, 48), torch.tensor([7, 3])).shape
     torch.Size([2, 4])
     """
 
@@ -44,23 +47,24 @@ class LinearProbe(nn.Module):
         self.hidden = nn.Linear(input_dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, num_classes)
 
-    def forward(self, frames: Tensor, keep: Tensor) -> Tensor:
-        """Return logits; `keep` (N, T) is True at real frames, what padding holds has no effect."""
-        return self.output(self.embed(frames, keep))
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits for frames (F, D) of clips with `lengths` (N,) frames each."""
+        return self.output(self.embed(frames, lengths))
 
-    def embed(self, frames: Tensor, keep: Tensor) -> Tensor:
+    def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Return what the paper's maps show, (N, hidden): the mean of the first layer's output."""
-        hidden = F.relu(self.hidden(frames)).masked_fill(~keep.unsqueeze(-1), 0.0)
-        return hidden.sum(dim=1) / keep.sum(dim=1, keepdim=True)
+        hidden = F.relu(self.hidden(frames))
+        clip = torch.repeat_interleave(lengths)  # (F,), the clip of each frame
+        sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, clip, hidden)
+        return sums / lengths.unsqueeze(1)
 
 
-@dataclass(frozen=True)
-class FrameSet:
-    """Frames of many clips, one after the other, with a class for each clip."""
+class FrameSet(NamedTuple):
+    """Clips one after the other, with a class for each."""
 
     frames: Tensor
     """(F, D)"""
-    lengths: NDArray[np.int64]
+    lengths: Tensor
     """(N,)"""
     classes: Tensor
     """(N,)"""
@@ -68,28 +72,20 @@ class FrameSet:
     @classmethod
     def from_clips(cls, clips: Sequence[NDArray[np.float32]], classes: Sequence[int]) -> FrameSet:
         """Join clips (T, D)."""
-        frames = torch.from_numpy(np.concatenate(clips).astype(np.float32))
-        lengths = np.array([len(clip) for clip in clips])
-        return cls(frames, lengths, torch.tensor(classes, dtype=torch.long))
+        return cls(
+            torch.from_numpy(np.concatenate(clips)),
+            torch.tensor([len(clip) for clip in clips]),
+            torch.tensor(classes),
+        )
 
-    def batches(
-        self, size: int, order: NDArray[np.int64] | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Padded batches: frames (N, T, D), keep (N, T), classes (N,)."""
-        starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
-        order = np.arange(len(self.lengths)) if order is None else order
-        for first in range(0, len(order), size):
-            chosen = order[first : first + size]
-            lengths = self.lengths[chosen]
-            steps = np.arange(lengths.max())
-            keep = steps < lengths[:, None]
-            # Padding repeats a frame of the clip: gathered in one go, then masked by the probe.
-            index = starts[chosen, None] + np.minimum(steps, lengths[:, None] - 1)
-            yield (
-                self.frames[torch.from_numpy(index)],
-                torch.from_numpy(keep),
-                self.classes[torch.from_numpy(chosen)],
-            )
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[FrameSet]:
+        """Sets of at most `size` clips, in `order` (N,) where it is given."""
+        order = torch.arange(len(self.lengths)) if order is None else order
+        ends = self.lengths.cumsum(0)
+        for chosen in order.split(size):
+            spans = zip((ends - self.lengths)[chosen].tolist(), ends[chosen].tolist(), strict=True)
+            frames = torch.cat([self.frames[start:end] for start, end in spans])
+            yield FrameSet(frames, self.lengths[chosen], self.classes[chosen])
 
 
 @dataclass(frozen=True)
@@ -124,8 +120,7 @@ def fit_probe(
     trainer = ProbeTrainer(probe, config)
     best, best_wa, best_epoch = probe.state_dict(), -1.0, 0
     for epoch in range(1, config.epochs + 1):
-        order = generator.permutation(len(train.lengths))
-        trainer.epoch(train, order)
+        trainer.epoch(train, torch.from_numpy(generator.permutation(len(train.lengths))))
         wa = classification_scores(valid.classes.tolist(), predict(probe, valid).tolist()).wa
         if wa > best_wa:
             best = {name: value.clone() for name, value in probe.state_dict().items()}
@@ -144,11 +139,11 @@ class ProbeTrainer:
             self.optimizer, config.lr, config.max_lr, step_size_up=config.step_epochs
         )
 
-    def epoch(self, train: FrameSet, order: NDArray[np.int64] | None = None) -> float:
+    def epoch(self, train: FrameSet, order: Tensor | None = None) -> float:
         """One pass over the clips in `order`; the mean of the batches' losses."""
         losses = []
-        for frames, keep, classes in train.batches(self.config.batch_size, order):
-            loss = F.cross_entropy(self.probe(frames, keep), classes)
+        for batch in train.batches(self.config.batch_size, order):
+            loss = F.cross_entropy(self.probe(batch.frames, batch.lengths), batch.classes)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -160,12 +155,12 @@ class ProbeTrainer:
 @torch.no_grad()
 def predict(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.int64]:
     """The class of each clip, (N,)."""
-    logits = [probe(frames, keep) for frames, keep, _ in clips.batches(batch_size)]
+    logits = [probe(batch.frames, batch.lengths) for batch in clips.batches(batch_size)]
     return torch.cat(logits).argmax(dim=1).numpy()
 
 
 @torch.no_grad()
 def embed(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.float32]:
     """The probe's first layer of each clip, (N, hidden)."""
-    vectors = [probe.embed(frames, keep) for frames, keep, _ in clips.batches(batch_size)]
+    vectors = [probe.embed(batch.frames, batch.lengths) for batch in clips.batches(batch_size)]
     return torch.cat(vectors).numpy()

@@ -1,0 +1,93 @@
+"""What tests share: golden tensors, tiny models, small recordings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from emotion2vec import Emotion2vecConfig
+
+ROOT = Path(__file__).parent.parent
+PARITY = Path(__file__).parent / "parity"
+
+
+class Golden(NamedTuple):
+    """Tensors that the reference made, and the facts about them."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names start with `prefix`, without it."""
+        return {
+            name.removeprefix(prefix): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(prefix)
+        }
+
+
+def load_golden(name: str) -> Golden:
+    """The golden pair `name`, such as "inference/base_tiny"."""
+    facts = json.loads((PARITY / f"{name}.json").read_text())
+    tensors = load_file(PARITY / f"{name}.safetensors")
+    if name in ("pretrain/token", "pretrain/global"):  # what equals chunk's is stored there
+        tensors = {**load_file(PARITY / "pretrain" / "chunk.safetensors"), **tensors}
+    return Golden(facts, tensors)
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """Largest absolute difference over the largest absolute value."""
+    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+TINY = {
+    "embed_dim": 48,
+    "num_heads": 4,
+    "conv_channels": (32,) * 7,
+    "prenet_depth": 1,
+    "depth": 2,
+    "decoder_dim": 32,
+    "num_utterance_tokens": 4,
+}
+NO_DROPOUT = {
+    f"{name}_dropout": 0.0
+    for name in ("attention", "projection", "activation", "mlp", "prenet", "input", "decoder")
+}
+
+
+@pytest.fixture
+def tiny_config() -> Emotion2vecConfig:
+    """An encoder that runs in milliseconds."""
+    return Emotion2vecConfig(**TINY)
+
+
+def write_tone(path: Path, seconds: float = 1.0, *, pitch: float = 220.0, rate: int = 16000) -> Path:
+    """A wav of a tone with some noise, always the same for the same arguments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(int(seconds * rate)) / rate
+    noise = np.random.default_rng(int(pitch)).normal(0, 0.05, len(time))
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * pitch * time) + noise, rate)
+    return path
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Path:
+    """A folder of 12 short clips of different lengths."""
+    folder = tmp_path / "tones"
+    for i in range(12):
+        write_tone(folder / f"clip{i:02d}.wav", 0.6 + 0.05 * i, pitch=110 + 20 * i)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
