@@ -38,8 +38,10 @@ def load_golden(name: str) -> Golden:
     """The golden pair `name`, such as "inference/base_tiny"."""
     facts = json.loads((PARITY / f"{name}.json").read_text())
     tensors = load_file(PARITY / f"{name}.safetensors")
-    if name in ("pretrain/token", "pretrain/global"):  # what equals chunk's is stored there
-        tensors = {**load_file(PARITY / "pretrain" / "chunk.safetensors"), **tensors}
+    shared = facts["shared_with_chunk"]
+    if shared:
+        chunk = load_file(PARITY / "pretrain" / "chunk.safetensors")
+        tensors |= {name: chunk[name] for name in shared}
     return Golden(facts, tensors)
 
 

@@ -24,12 +24,13 @@ def copy(source: Path, target: Path, *, but: dict[str, torch.Tensor] | None = No
     target.parent.mkdir(parents=True, exist_ok=True)
     facts = json.loads(source.with_suffix(".json").read_text())
     facts.pop("tensors", None)
-    target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
     tensors = load_file(source.with_suffix(".safetensors"))
+    facts["shared_with_chunk"] = [n for n in sorted(tensors) if but and same(n, tensors[n], but)]
+    target.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n")
     kept = {
         name: tensor
         for name, tensor in tensors.items()
-        if not name.endswith("_f64") and not (but and same(name, tensor, but))
+        if not name.endswith("_f64") and name not in facts["shared_with_chunk"]
     }
     # Of gradients under 8 masks the first entries (their norms are in the .json); all under 2.
     for name in [name for name in kept if name.startswith("clone8/grad/")]:
