@@ -270,7 +270,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_config: Emotion2
     batch = torch.randn(2, 8000)
     gradients = []
     for enable in (False, True):
-        model.gradient_checkpointing(enable)
+        model.enable_gradient_checkpointing(enable)
         model.zero_grad()
         torch.manual_seed(3)  # same dropouts
         model(batch).pooled.square().sum().backward()

@@ -36,7 +36,6 @@ class ConvLayer(nn.Module):
             self.norm = nn.LayerNorm(channels[1])
         elif norm == "group":
             self.norm = nn.GroupNorm(channels[1], channels[1])
-        nn.init.kaiming_normal_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output in the type that the convolution gave."""
@@ -80,6 +79,10 @@ class FeatureEncoder(nn.Module):
         return x.transpose(1, 2)
 
 
+class DefaultLinear(nn.Linear):
+    """A linear layer whose weights are drawn as torch does: the reference resets these two."""
+
+
 class FeatureProjection(nn.Module):
     """Norm and linear map to the model's width: (B, T, C) -> (B, T, D)."""
 
@@ -87,7 +90,7 @@ class FeatureProjection(nn.Module):
         super().__init__()
         # torch's default eps, not norm_eps: the reference builds this norm without options.
         self.norm = nn.LayerNorm(config.conv_channels[-1])
-        self.linear = nn.Linear(config.conv_channels[-1], config.embed_dim)
+        self.linear = DefaultLinear(config.conv_channels[-1], config.embed_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the projected frames."""
@@ -259,7 +262,7 @@ class FrameDecoder(nn.Module):
             SameConv(channels, config.decoder_kernel, config.decoder_groups)
             for channels in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.projection = nn.Linear(widths[-1], config.embed_dim)
+        self.projection = DefaultLinear(widths[-1], config.embed_dim)
 
     def forward(self, frames: Tensor, visible: Tensor, filler: Tensor) -> Tensor:
         """Return predictions for all frames.

@@ -18,10 +18,13 @@ from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.layers import (
     ATTENTIONS,
     Block,
+    ConvLayer,
+    DefaultLinear,
     FeatureEncoder,
     FeatureProjection,
     FrameDecoder,
     PositionalEncoder,
+    SameConv,
     alibi_slopes,
 )
 from emotion2vec.pretrained import Pretrained
@@ -53,13 +56,13 @@ class ContextEncoder(nn.Module):
         self.positional_encoder = PositionalEncoder(config)
         self.utterance_tokens: nn.Parameter | None = None
         if config.num_utterance_tokens:
-            tokens = torch.randn(1, config.num_utterance_tokens, config.embed_dim)
-            tokens[:, 0] = 0  # as the reference: the first token starts at zero
-            self.utterance_tokens = nn.Parameter(tokens)
+            shape = (1, config.num_utterance_tokens, config.embed_dim)
+            self.utterance_tokens = nn.Parameter(torch.empty(shape))
+        self.alibi_scale: nn.Parameter | None = None
         if config.alibi:
             layers = depth if config.alibi_scale_per_layer else 1
             heads = config.num_heads if config.alibi_scale_per_head else 1
-            self.alibi_scale = nn.Parameter(torch.ones(layers, heads))
+            self.alibi_scale = nn.Parameter(torch.empty(layers, heads))
         self.prenet_norm = (
             None if config.pre_norm else nn.LayerNorm(config.embed_dim, config.norm_eps)
         )
@@ -93,7 +96,7 @@ class ContextEncoder(nn.Module):
         for i, block in enumerate(self.blocks):
             if i == self.config.prenet_depth:
                 x = F.dropout(x, self.config.input_dropout, self.training)
-            if i == 0 or (self.config.alibi and len(self.alibi_scale) > 1):
+            if i == 0 or self.config.alibi_scale_per_layer:
                 bias = self._bias(i, distances, padding)
             if self.gradient_checkpointing and self.training:
                 output, mlp = checkpoint(block, x, bias, use_reentrant=False)
@@ -158,9 +161,9 @@ class ContextEncoder(nn.Module):
         self, layer: int, distances: Tensor | None, padding: Tensor | None
     ) -> Tensor | None:
         """Return what a block adds to its attention scores, (B or 1, H or 1, L or 1, L)."""
-        if distances is None:
+        if distances is None or self.alibi_scale is None:
             return padding
-        scale = self.alibi_scale[layer if len(self.alibi_scale) > 1 else 0].float()
+        scale = self.alibi_scale[layer if self.config.alibi_scale_per_layer else 0].float()
         slopes = torch.tensor(alibi_slopes(self.config.num_heads), device=distances.device)
         # A scale under zero would reward distance; the reference clamps it, gradient included.
         bias = distances * -(slopes * scale.clamp_min(0)).view(1, -1, 1, 1)
@@ -211,16 +214,13 @@ class Emotion2vec(Pretrained, nn.Module):
     Source: paper section 3; method of data2vec 2.0.
     """
 
-    # What checkpoints of the models around this one carry besides the encoder.
-    other_parts = ("decoder.", "classifier.")
-
     def __init__(self, config: Emotion2vecConfig) -> None:
         super().__init__()
         self.config = config
         self.feature_encoder = FeatureEncoder(config)
         self.feature_projection = FeatureProjection(config)
         self.context = ContextEncoder(config)
-        init_linears(self, but=self.feature_projection)
+        self.apply(init_module)
 
     def forward(
         self,
@@ -291,21 +291,18 @@ class Emotion2vec(Pretrained, nn.Module):
         for block in self.context.blocks:
             block.attention.implementation = implementation
 
-    def gradient_checkpointing(self, enable: bool = True) -> None:
+    def enable_gradient_checkpointing(self, enable: bool = True) -> None:
         """Recompute the blocks' activations in the backward pass: less memory, more time."""
         self.context.gradient_checkpointing = enable
 
     @classmethod
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The encoder's weights in a checkpoint of any model of the family; its head is left."""
-        weights = super().rename_weights(weights)
-        if any(name.startswith("encoder.") for name in weights):
-            weights = {
-                name.removeprefix("encoder."): value
-                for name, value in weights.items()
-                if not name.startswith(cls.other_parts)
-            }
-        return weights
+        return {
+            name.removeprefix("model.").removeprefix("encoder."): value
+            for name, value in weights.items()
+            if not name.startswith(("decoder.", "classifier."))
+        }
 
 
 def check_waveform(
@@ -339,16 +336,30 @@ def check_waveform(
         )
 
 
-def init_linears(model: nn.Module, *, but: nn.Module) -> None:
-    """Give linear layers weights from N(0, 0.02) and no bias, as BERT; those in `but` keep theirs.
+@torch.no_grad()
+def init_module(module: nn.Module) -> None:
+    """Draw the module's own weights as the reference does.
 
-    Source: fairseq's init_bert_params, and the resets after it.
+    Source: fairseq's init_bert_params over the whole model, and the resets after it.
     """
-    kept = set(but.modules())
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and module not in kept:
-            nn.init.normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+    if isinstance(module, DefaultLinear):
+        module.reset_parameters()
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ConvLayer):
+        nn.init.kaiming_normal_(module.conv.weight)
+    elif isinstance(module, SameConv):
+        module.conv.reset_parameters()
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm) and module.weight is not None:
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ContextEncoder):
+        if module.utterance_tokens is not None:
+            nn.init.normal_(module.utterance_tokens)
+            module.utterance_tokens[:, 0] = 0
+        if module.alibi_scale is not None:
+            nn.init.ones_(module.alibi_scale)
 
 
 class StudentOutput(NamedTuple):
@@ -418,6 +429,14 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
         self.config = config
         self.encoder = Emotion2vec(config)
         self.classifier = nn.Linear(config.embed_dim, len(config.labels))
+
+    @classmethod
+    def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`weights` under the names of this class; transformers calls the encoder "model"."""
+        return {
+            f"encoder.{name.removeprefix('model.')}" if name.startswith("model.") else name: value
+            for name, value in weights.items()
+        }
 
     def forward(self, waveform: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return logits (B, C) in the order of `config.labels`; arguments as `Emotion2vec`."""

@@ -13,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from emotion2vec.atomic import atomic_path
+from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.config import Emotion2vecConfig
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+PREPROCESSOR_NAME = "preprocessor_config.json"
 
 
 class Pretrained:
@@ -69,13 +71,13 @@ class Pretrained:
 
     @classmethod
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`weights` under the names of this class; transformers wraps them in "model."."""
-        if all(name.startswith("model.") for name in weights):
-            return {name.removeprefix("model."): value for name, value in weights.items()}
+        """`weights` of this or a related model under the names of this class."""
         return dict(weights)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into `folder`, whole or not at all.
+        """Write `config.json`, `model.safetensors` and `preprocessor_config.json` into `folder`.
+
+        The last one tells transformers how clips are prepared.
 
         Raises:
             OSError: if the folder cannot be written
@@ -85,8 +87,14 @@ class Pretrained:
         state = {name: value.detach().contiguous() for name, value in self.state_dict().items()}
         with atomic_path(folder / WEIGHTS_NAME) as path:
             write_weights(state, path)
-        with atomic_path(folder / CONFIG_NAME) as path:
-            path.write_text(json.dumps(self.config.to_dict(), indent=2) + "\n")
+        preprocessor = {
+            "feature_extractor_type": "Emotion2vecFeatureExtractor",
+            "sampling_rate": SAMPLE_RATE,
+            "do_normalize": self.config.normalize_waveform,
+        }
+        for name, values in ((CONFIG_NAME, self.config.to_dict()), (PREPROCESSOR_NAME, preprocessor)):
+            with atomic_path(folder / name) as path:
+                path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
     def push_to_hub(self, name: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the model to the hub as `name` ("owner/name"); the address of the commit."""

@@ -162,7 +162,7 @@ def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> Tra
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         student = Emotion2vecStudent(config.model).to(device).train()
-    student.encoder.gradient_checkpointing(config.gradient_checkpointing)
+    student.encoder.enable_gradient_checkpointing(config.gradient_checkpointing)
     teacher = Teacher(
         student.encoder.context,
         top_k=config.top_k,
