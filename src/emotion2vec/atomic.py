@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
             "free space or choose another place",
         ) from error
     finally:
-        _remove(temporary)
+        with contextlib.suppress(OSError):  # the error on its way says what matters
+            _remove(temporary)
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -74,7 +74,7 @@ def pretrain(
         raise FileExistsError(
             f"{out} already holds a run; add --resume to go on with it, or choose another folder."
         )
-    accelerator = Accelerator(mixed_precision=_precision(config))
+    accelerator = Accelerator()
     corpus = scan(records, config, progress=progress and accelerator.is_main_process)
     state = new_state(config, accelerator.device)
     if resume:
@@ -217,13 +217,3 @@ def _mean(metrics: Mapping[str, Tensor], accelerator: Accelerator) -> dict[str, 
     values = torch.stack([value.float().to(accelerator.device) for value in metrics.values()])
     means = accelerator.reduce(values, "mean").tolist()
     return dict(zip(metrics, means, strict=True))
-
-
-def _precision(config: PretrainConfig) -> str:
-    """Return Accelerate's name of the precision; "auto" asks the device."""
-    if torch.cuda.is_available():
-        capable = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capable = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    wants = config.precision == "bf16" or (config.precision == "auto" and capable)
-    return "bf16" if wants else "no"

@@ -114,6 +114,7 @@ def update(
     the update's. `student` is `state.student`, wrapped where there are several processes.
     """
     device, processes = accelerator.device, accelerator.num_processes
+    bfloat16 = computes_in_bfloat16(config.precision, device)
     # As the reference: what is drawn follows from seed and update, so that resuming is exact.
     torch.manual_seed(config.seed * 1_000_003 + state.updates * 1_009 + accelerator.process_index)
     counts = [count(batch, config) for batch in batches]
@@ -123,7 +124,7 @@ def update(
     for number, (batch, own) in enumerate(zip(batches, counts, strict=True)):
         is_last = number == len(batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(student):
-            with accelerator.autocast():
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 parts = objective(student, state.teacher, batch.to(device), config)
             loss = weigh(parts, config, own=own, total=total)
             # DDP averages gradients over processes, while the counts are already those of all.
@@ -141,6 +142,16 @@ def update(
     metrics |= _finish(state, student, config)
     state.micro_batches += len(batches) * processes
     return metrics
+
+
+def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a run casts to bfloat16; "auto" asks the device whether it computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without such instructions a processor is slower in bfloat16 than in float32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> dict[str, Tensor]:
