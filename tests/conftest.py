@@ -72,7 +72,9 @@ def tiny_config() -> Emotion2vecConfig:
     return Emotion2vecConfig(**TINY)
 
 
-def write_tone(path: Path, seconds: float = 1.0, *, pitch: float = 220.0, rate: int = 16000) -> Path:
+def write_tone(
+    path: Path, seconds: float = 1.0, *, pitch: float = 220.0, rate: int = 16000
+) -> Path:
     """A wav of a tone with some noise, always the same for the same arguments."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time = np.arange(int(seconds * rate)) / rate

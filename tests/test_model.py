@@ -123,7 +123,7 @@ def test_scores_agree_with_the_reference_and_unused_labels_get_none() -> None:
 
 def formula_weight(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
     """The recipe in base_full_formula.json, under the reference's names."""
-    random = np.random.RandomState((zlib.crc32(name.encode()) + seed) & 0xFFFFFFFF)  # noqa: NPY002
+    random = np.random.RandomState((zlib.crc32(name.encode()) + seed) & 0xFFFFFFFF)
     z = random.standard_normal(int(np.prod(shape))).reshape(shape)
     if name.endswith("alibi_scale"):
         z = random.uniform(0.3, 1.7, size=int(np.prod(shape)))

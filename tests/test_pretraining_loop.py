@@ -241,7 +241,9 @@ def test_the_pooled_utterance_target_differs_between_clips() -> None:
 
 def test_collapse_stops_the_run_after_saving(tones: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, collapse_after=4, min_target_spread=100.0, save_every=1000)
-    with pytest.raises(CollapseError, match="target spread is .* at update 4, under the floor") as e:
+    with pytest.raises(
+        CollapseError, match="target spread is .* at update 4, under the floor"
+    ) as e:
         run(config, tones, tmp_path / "run")
     assert "lower peak_lr" in str(e.value) and str(tmp_path) in str(e.value)
     assert (tmp_path / "run" / "last.safetensors").is_file()

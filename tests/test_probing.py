@@ -286,7 +286,10 @@ def test_labels_that_are_missing_or_unknown_are_refused() -> None:
     strange = Record("strange", "a.wav", speaker="s9", labels={"emotion": "hapy"})
     for record, message in (
         (bare, "1 recordings have no label 'emotion', such as 'bare'"),
-        (strange, "fold 1 tests the label 'hapy', which its training part lacks .it has happy, sad"),
+        (
+            strange,
+            "fold 1 tests the label 'hapy', which its training part lacks .it has happy, sad",
+        ),
     ):
         fold = Fold(tuple(records[:12]), tuple(records[12:]), (record,))
         with pytest.raises(ValueError, match=message):

@@ -52,7 +52,7 @@ def load_audio(
     (16000,)
     """
     name = str(source) if isinstance(source, str | Path) else f"the {_kind(source)} given"
-    if end is not None and end <= start or start < 0:
+    if (end is not None and end <= start) or start < 0:
         raise ValueError(f"{name}: the part from {start} s to {end} s is empty; swap or widen it.")
     if isinstance(source, np.ndarray):
         samples, rate = _from_array(source, sampling_rate)
@@ -155,7 +155,7 @@ def _from_array(source: NDArray[Any], rate: int | None) -> tuple[NDArray[Any], i
             f"the array given comes with sampling_rate={rate}; pass its rate in Hz, "
             f"such as sampling_rate={SAMPLE_RATE}."
         )
-    if source.ndim not in (1, 2) or source.ndim == 2 and source.shape[1] > 32:
+    if source.ndim not in (1, 2) or (source.ndim == 2 and source.shape[1] > 32):
         raise ValueError(
             f"the array given has shape {source.shape}; "
             "give (samples,) or (samples, channels), transpose it if channels come first."
@@ -199,7 +199,7 @@ def _decode(
         with soundfile.SoundFile(handle) as file:
             first = int(start * file.samplerate)
             last = file.frames if end is None else int(end * file.samplerate)
-            if first >= file.frames:
+            if first and first >= file.frames:
                 raise ValueError(
                     f"{name} is {file.frames / file.samplerate:.3f} s long, but the part asked "
                     f"for begins at {start} s; check start."

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize, pad_clips
+from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.model import Emotion2vec
 
 Frames = NDArray[np.float32]
@@ -70,11 +71,11 @@ BACKBONES = {"random": _random, "logmel": _logmel}
 """What stands before the colon of a name, and its loader."""
 
 
-def random_encoder(config: object, seed: int = 0) -> Emotion2vec:
+def random_encoder(config: Emotion2vecConfig, seed: int = 0) -> Emotion2vec:
     """An untrained encoder: what the architecture gives without any learning."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Emotion2vec(config).eval()  # type: ignore[arg-type]
+        return Emotion2vec(config).eval()
 
 
 def encoder_backbone(

@@ -15,9 +15,46 @@ from torch import Tensor
 
 from emotion2vec.config import Emotion2vecConfig
 
+# The reference's name of a field -> ours, by where it stands in `model_conf`.
+_MODEL = {
+    "embed_dim": "embed_dim",
+    "num_heads": "num_heads",
+    "depth": "depth",
+    "mlp_ratio": "mlp_ratio",
+    "norm_eps": "norm_eps",
+    "normalize": "normalize_waveform",
+    "layer_norm_first": "pre_norm",
+    "attention_dropout": "attention_dropout",
+    "encoder_dropout": "projection_dropout",
+    "activation_dropout": "activation_dropout",
+    "post_mlp_drop": "mlp_dropout",
+    "dropout_input": "input_dropout",
+}
+_AUDIO = {
+    "prenet_depth": "prenet_depth",
+    "prenet_dropout": "prenet_dropout",
+    "conv_pos_depth": "position_depth",
+    "conv_pos_width": "position_width",
+    "conv_pos_groups": "position_groups",
+    "conv_pos_pre_ln": "position_pre_norm",
+    "num_extra_tokens": "num_utterance_tokens",
+    "use_alibi_encoder": "alibi",
+    "learned_alibi_scale_per_head": "alibi_scale_per_head",
+    "learned_alibi_scale_per_layer": "alibi_scale_per_layer",
+}
+_DECODER = {
+    "decoder_dim": "decoder_dim",
+    "decoder_layers": "decoder_depth",
+    "decoder_kernel": "decoder_kernel",
+    "decoder_groups": "decoder_groups",
+    "input_dropout": "decoder_dropout",
+}
 _RENAMES = (
     (r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.0\.", r"convs.\1.conv."),
-    (r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.2\.(?:1\.)?", r"convs.\1.norm."),
+    (
+        r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.2\.(?:1\.)?",
+        r"convs.\1.norm.",
+    ),
     (r"convs\.", "feature_encoder.layers."),
     (r"modality_encoders\.AUDIO\.project_features\.1\.", "feature_projection.norm."),
     (r"modality_encoders\.AUDIO\.project_features\.2\.", "feature_projection.linear."),
@@ -58,44 +95,15 @@ def config_from_reference(
         raise ValueError("learned_alibi is true; learned bias tables exist in no released model.")
     if model_conf.get("end_of_block_targets"):
         raise ValueError("end_of_block_targets is true; targets here are the MLPs' outputs.")
-    convs = parse_conv_spec(audio["feature_encoder_spec"]) if "feature_encoder_spec" in audio else {}
-    pre_norm = bool(model_conf.get("layer_norm_first", False))
-    renamed = {
-        "embed_dim": model_conf.get("embed_dim"),
-        "num_heads": model_conf.get("num_heads"),
-        "depth": model_conf.get("depth"),
-        "mlp_ratio": model_conf.get("mlp_ratio"),
-        "norm_eps": model_conf.get("norm_eps"),
-        "normalize_waveform": model_conf.get("normalize"),
-        "attention_dropout": model_conf.get("attention_dropout"),
-        "projection_dropout": model_conf.get("encoder_dropout"),
-        "activation_dropout": model_conf.get("activation_dropout"),
-        "mlp_dropout": model_conf.get("post_mlp_drop"),
-        "input_dropout": model_conf.get("dropout_input"),
-        "prenet_depth": audio.get("prenet_depth"),
-        "prenet_dropout": audio.get("prenet_dropout"),
-        "position_depth": audio.get("conv_pos_depth"),
-        "position_width": audio.get("conv_pos_width"),
-        "position_groups": audio.get("conv_pos_groups"),
-        "position_pre_norm": audio.get("conv_pos_pre_ln"),
-        "num_utterance_tokens": audio.get("num_extra_tokens"),
-        "alibi": audio.get("use_alibi_encoder"),
-        "alibi_scale_per_head": audio.get("learned_alibi_scale_per_head"),
-        "alibi_scale_per_layer": audio.get("learned_alibi_scale_per_layer"),
-        "decoder_dim": decoder.get("decoder_dim"),
-        "decoder_depth": decoder.get("decoder_layers"),
-        "decoder_kernel": decoder.get("decoder_kernel"),
-        "decoder_groups": decoder.get("decoder_groups"),
-        "decoder_dropout": decoder.get("input_dropout"),
-    }
-    return Emotion2vecConfig(
-        **{name: value for name, value in renamed.items() if value is not None},
-        **convs,
-        conv_norm="layer" if audio.get("extractor_mode", "layer_norm") == "layer_norm" else "group",
-        pre_norm=pre_norm,
-        drop_residual=pre_norm and drop_residual,
-        labels=tuple(labels),
-    )
+    values: dict[str, Any] = {}
+    for source, names in ((model_conf, _MODEL), (audio, _AUDIO), (decoder, _DECODER)):
+        values |= {new: source[old] for old, new in names.items() if source.get(old) is not None}
+    if "feature_encoder_spec" in audio:
+        values |= parse_conv_spec(audio["feature_encoder_spec"])
+    if audio.get("extractor_mode", "layer_norm") != "layer_norm":
+        values["conv_norm"] = "group"
+    values["drop_residual"] = drop_residual and values.get("pre_norm", False)
+    return Emotion2vecConfig(**values, labels=tuple(labels))
 
 
 def parse_conv_spec(spec: str) -> dict[str, tuple[int, ...]]:
@@ -139,15 +147,10 @@ def rename_reference(name: str, config: Emotion2vecConfig) -> str:
     >>> rename_reference("blocks.0.attn.proj.bias", Emotion2vecConfig(prenet_depth=4))
     'context.blocks.4.attention.projection.bias'
     """
-    if config.position_pre_norm:
-        positions = (
-            (r"^modality_encoders\.AUDIO\.relative_positional_encoder\.0\.", "PRE"),
-            (r"^modality_encoders\.AUDIO\.relative_positional_encoder\.1\.(\d+)\.0\.", r"POS\1."),
-        )
-    else:
-        positions = (
-            (r"^modality_encoders\.AUDIO\.relative_positional_encoder\.(\d+)\.0\.", r"POS\1."),
-        )
+    prefix = r"^modality_encoders\.AUDIO\.relative_positional_encoder\."
+    # A norm before the positional convolutions makes them the second part of a sequence.
+    nested = r"1\." if config.position_pre_norm else ""
+    positions = [(rf"{prefix}{nested}(\d+)\.0\.", r"POS\1."), (rf"{prefix}0\.", "PRE")]
     for pattern, replacement in (*positions, *_RENAMES):
         name = re.sub(pattern, replacement, name)
     if name.startswith("POS"):  # the reference counts from 1: its index 0 is a transpose

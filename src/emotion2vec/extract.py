@@ -60,7 +60,9 @@ def extract(
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}; choose one of {', '.join(LEVELS)}.")
     readable: list[tuple[int, Record]] = []
-    with tqdm(total=len(records), desc=f"extracting ({backbone.name})", disable=not progress) as bar:
+    with tqdm(
+        total=len(records), desc=f"extracting ({backbone.name})", disable=not progress
+    ) as bar:
         for record in records:
             try:
                 readable.append((record.num_samples(), record))
@@ -131,15 +133,13 @@ def extract_to_folder(
     out = Path(out)
     _check_settings(out, {"backbone": backbone.name, "level": level})
     files = {record.key: _file_of(out, record.key) for record in records}
-    rows = {
+    rows: dict[str, dict[str, str | None]] = {
         key: {"key": key, "file": file.relative_to(out).as_posix(), "error": ""}
         for key, file in files.items()
     }
     todo = [record for record in records if not files[record.key].exists()]
     failed = 0
-    results = extract(
-        todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress
-    )
+    results = extract(todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress)
     for features in results:
         if features.values is None:
             failed += 1

@@ -30,11 +30,12 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 
 from emotion2vec.audio import SAMPLE_RATE, check_clip, normalize, pad_clips
 from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
+from emotion2vec.context import ContextEncoder
 from emotion2vec.layers import ATTENTIONS
-from emotion2vec.model import ContextEncoder, Emotion2vec, Emotion2vecOutput, init_module
+from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module
 
 
-class Emotion2vecHFConfig(PreTrainedConfig):  # type: ignore[misc]
+class Emotion2vecHFConfig(PreTrainedConfig):
     """`Emotion2vecConfig` as transformers keeps configs; `labels` become `id2label`.
 
     >>> Emotion2vecHFConfig(depth=2, labels=["happy", "sad"]).id2label
@@ -63,7 +64,7 @@ class Emotion2vecHFConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 @dataclass
-class Emotion2vecModelOutput(ModelOutput):  # type: ignore[misc]
+class Emotion2vecModelOutput(ModelOutput):
     """What `Emotion2vecModel` returns."""
 
     last_hidden_state: Tensor | None = None
@@ -76,7 +77,7 @@ class Emotion2vecModelOutput(ModelOutput):  # type: ignore[misc]
     """(B, T, D) each: what enters the first block, then every block's output"""
 
 
-class _PreTrained(PreTrainedModel):  # type: ignore[misc]
+class _PreTrained(PreTrainedModel):
     """What the transformers classes share; each holds the native encoder as `model`."""
 
     config_class = Emotion2vecHFConfig
@@ -185,7 +186,7 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         return wrapped if return_dict is not False else wrapped.to_tuple()
 
 
-class Emotion2vecFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc]
+class Emotion2vecFeatureExtractor(SequenceFeatureExtractor):
     """Clips at 16 kHz -> `input_values` (B, S) and `attention_mask` (B, S), True at real samples.
 
     Each clip is normalized on its own, then padded on the right.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -260,7 +261,7 @@ class FrameDecoder(nn.Module):
         self.dropout = config.decoder_dropout
         self.layers = nn.ModuleList(
             SameConv(channels, config.decoder_kernel, config.decoder_groups)
-            for channels in zip(widths[:-1], widths[1:], strict=True)
+            for channels in pairwise(widths)
         )
         self.projection = DefaultLinear(widths[-1], config.embed_dim)
 

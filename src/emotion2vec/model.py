@@ -12,162 +12,20 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.context import ContextEncoder
 from emotion2vec.layers import (
     ATTENTIONS,
-    Block,
+    Attention,
     ConvLayer,
     DefaultLinear,
     FeatureEncoder,
     FeatureProjection,
     FrameDecoder,
-    PositionalEncoder,
     SameConv,
-    alibi_slopes,
 )
 from emotion2vec.pretrained import Pretrained
-
-
-class ContextOutput(NamedTuple):
-    """What the transformer returns."""
-
-    tokens: Tensor
-    """(B, U, D)"""
-    frames: Tensor
-    """(B, T, D); in the student (R, V, D)"""
-    hidden_states: tuple[Tensor, ...]
-    """(B, T, D) each: what enters the first block, then every block's output; else empty"""
-    mlp_outputs: tuple[Tensor, ...]
-    """(B, T, D) each: the MLP output of every main block, which targets are made of; else empty"""
-
-
-class ContextEncoder(nn.Module):
-    """Positions, utterance tokens, prenet and main blocks: what the EMA teacher copies.
-
-    Source: paper section 3.1; data2vec 2.0's modality encoder from the positional convolution on.
-    """
-
-    def __init__(self, config: Emotion2vecConfig) -> None:
-        super().__init__()
-        self.config = config
-        depth = config.prenet_depth + config.depth
-        self.positional_encoder = PositionalEncoder(config)
-        self.utterance_tokens: nn.Parameter | None = None
-        if config.num_utterance_tokens:
-            shape = (1, config.num_utterance_tokens, config.embed_dim)
-            self.utterance_tokens = nn.Parameter(torch.empty(shape))
-        self.alibi_scale: nn.Parameter | None = None
-        if config.alibi:
-            layers = depth if config.alibi_scale_per_layer else 1
-            heads = config.num_heads if config.alibi_scale_per_head else 1
-            self.alibi_scale = nn.Parameter(torch.empty(layers, heads))
-        self.prenet_norm = (
-            None if config.pre_norm else nn.LayerNorm(config.embed_dim, config.norm_eps)
-        )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(depth))
-        self.norm = nn.LayerNorm(config.embed_dim, config.norm_eps) if config.pre_norm else None
-        self.gradient_checkpointing = False
-
-    def forward(
-        self,
-        features: Tensor,
-        *,
-        keep: Tensor | None = None,
-        visible: Tensor | None = None,
-        keep_blocks: Tensor | None = None,
-        collect: bool = False,
-    ) -> ContextOutput:
-        """Contextualize frames; see `ContextOutput` for what comes out.
-
-        Args:
-            features: (B, T, D), projected frames
-            keep: (B, T), True at real frames; None where nothing is padded
-            visible: (B, V), increasing time indices of the frames to show; the others are hidden:
-                zeroed for the positions, then left out. None shows all
-            keep_blocks: (blocks,), False where a block is skipped for this batch (layer drop)
-            collect: also return hidden states and MLP outputs
-        """
-        x = self._embed(features, keep, visible)  # (B, U + V, D)
-        distances, padding = self._distances(features, keep, visible)
-        hidden_states, mlp_outputs = [x], []
-        bias = None
-        for i, block in enumerate(self.blocks):
-            if i == self.config.prenet_depth:
-                x = F.dropout(x, self.config.input_dropout, self.training)
-            if i == 0 or self.config.alibi_scale_per_layer:
-                bias = self._bias(i, distances, padding)
-            if self.gradient_checkpointing and self.training:
-                output, mlp = checkpoint(block, x, bias, use_reentrant=False)
-            else:
-                output, mlp = block(x, bias)
-            # Computed and then passed over, so that no shape and no graph depends on the draw.
-            x = output if keep_blocks is None else torch.where(keep_blocks[i], output, x)
-            if collect:
-                hidden_states.append(x)
-                mlp_outputs.append(mlp)
-        if self.norm is not None:
-            x = self.norm(x)
-        first = self.config.num_utterance_tokens
-        return ContextOutput(
-            x[:, :first],
-            x[:, first:],
-            tuple(h[:, first:] for h in hidden_states) if collect else (),
-            tuple(m[:, first:] for m in mlp_outputs[self.config.prenet_depth :]),
-        )
-
-    def _embed(self, features: Tensor, keep: Tensor | None, visible: Tensor | None) -> Tensor:
-        """Return tokens and frames as they enter the first block, (B, U + V, D)."""
-        if visible is None:
-            x = features + self.positional_encoder(features, keep)
-        else:
-            hidden = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-            hidden = hidden.scatter(1, visible, False)
-            positions = self.positional_encoder(
-                features.masked_fill(hidden.unsqueeze(-1), 0.0), keep
-            )
-            index = visible.unsqueeze(-1).expand(-1, -1, features.shape[-1])
-            x = features.gather(1, index) + positions.gather(1, index)
-        if self.utterance_tokens is not None:
-            tokens = self.utterance_tokens.to(x.dtype).expand(len(x), -1, -1)
-            x = torch.cat([tokens, x], dim=1)
-        if self.prenet_norm is not None:
-            x = self.prenet_norm(x)
-        return F.dropout(x, self.config.prenet_dropout, self.training)
-
-    def _distances(
-        self, features: Tensor, keep: Tensor | None, visible: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return frame distances (B or 1, 1, L, L), zero at tokens, and -inf at padded keys.
-
-        Hidden frames leave no trace: distances are those in the whole clip.
-        """
-        first = self.config.num_utterance_tokens
-        distances = padding = None
-        if self.config.alibi:
-            times = visible
-            if times is None:
-                times = torch.arange(features.shape[1], device=features.device).unsqueeze(0)
-            distances = (times.unsqueeze(1) - times.unsqueeze(2)).abs().float()
-            distances = F.pad(distances, (first, 0, first, 0)).unsqueeze(1)
-        if keep is not None:
-            padding = torch.zeros(keep.shape, device=features.device)
-            padding = padding.masked_fill(~keep, -torch.inf)
-            padding = F.pad(padding, (first, 0))[:, None, None, :]
-        return distances, padding
-
-    def _bias(
-        self, layer: int, distances: Tensor | None, padding: Tensor | None
-    ) -> Tensor | None:
-        """Return what a block adds to its attention scores, (B or 1, H or 1, L or 1, L)."""
-        if distances is None or self.alibi_scale is None:
-            return padding
-        scale = self.alibi_scale[layer if self.config.alibi_scale_per_layer else 0].float()
-        slopes = torch.tensor(alibi_slopes(self.config.num_heads), device=distances.device)
-        # A scale under zero would reward distance; the reference clamps it, gradient included.
-        bias = distances * -(slopes * scale.clamp_min(0)).view(1, -1, 1, 1)
-        return bias if padding is None else bias + padding
 
 
 class Emotion2vecOutput(NamedTuple):
@@ -288,8 +146,9 @@ class Emotion2vec(Pretrained, nn.Module):
         """
         if implementation not in ATTENTIONS:
             raise ValueError(f"attention {implementation!r} is not one of {sorted(ATTENTIONS)}.")
-        for block in self.context.blocks:
-            block.attention.implementation = implementation
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.implementation = implementation
 
     def enable_gradient_checkpointing(self, enable: bool = True) -> None:
         """Recompute the blocks' activations in the backward pass: less memory, more time."""

@@ -52,7 +52,8 @@ def map_figure(
         method, points = project(vectors, seed=seed)
         for name, color in zip(names, _COLORS * (1 + len(names) // len(_COLORS)), strict=False):
             chosen = np.array([label == name for label in labels])
-            axis.scatter(*points[chosen].T, s=14, color=color, label=name, linewidths=0)
+            x, y = points[chosen].T
+            axis.scatter(x, y, s=14, color=color, label=name, linewidths=0)
         axis.set(title=f"{title} ({method})", xticks=[], yticks=[])
     handles, texts = axes[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower center", ncols=min(8, len(names)))

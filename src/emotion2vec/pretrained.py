@@ -92,7 +92,10 @@ class Pretrained:
             "sampling_rate": SAMPLE_RATE,
             "do_normalize": self.config.normalize_waveform,
         }
-        for name, values in ((CONFIG_NAME, self.config.to_dict()), (PREPROCESSOR_NAME, preprocessor)):
+        for name, values in (
+            (CONFIG_NAME, self.config.to_dict()),
+            (PREPROCESSOR_NAME, preprocessor),
+        ):
             with atomic_path(folder / name) as path:
                 path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
@@ -194,7 +197,7 @@ def _download(
 ) -> Path:
     """Return the local copy of a hub repository's config and weights."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(

@@ -19,6 +19,7 @@ INFERENCE = (
     "v_groupnorm_extractor v_noalibi_noextra v_preln_posconv_evenk v_scalar_alibi_extra1 waveforms"
 )
 
+
 def copy(source: Path, target: Path, *, but: dict[str, torch.Tensor] | None = None) -> None:
     """Copy a pair of .json and .safetensors without descriptions, twins and shared tensors."""
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -47,9 +47,7 @@ def _moments(state: TrainState) -> dict[str, Tensor]:
     return moments
 
 
-def save_checkpoint(
-    state: TrainState, config: PretrainConfig, digest: str, path: Path
-) -> None:
+def save_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path: Path) -> None:
     """Write the state as one file, whole or not at all.
 
     Raises:

@@ -21,11 +21,10 @@ class PretrainConfig:
     Raises:
         ValueError: when made, if a value is out of range or two contradict each other
 
-    >>> PretrainConfig(utterance_loss="token")
+    >>> PretrainConfig(top_k=12)
     Traceback (most recent call last):
     ...
-    ValueError: utterance_loss is "token", which has one token, but model.num_utterance_tokens \
-is 10; set it to 1 or choose "chunk".
+    ValueError: top_k is 12, but model.depth is 8; targets come from main blocks only, lower top_k.
     """
 
     model: Emotion2vecConfig = field(default_factory=Emotion2vecConfig)
@@ -153,7 +152,7 @@ is 10; set it to 1 or choose "chunk".
 
 
 def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> PretrainConfig:
-    """The config in a TOML file, with `overrides` laid over it.
+    r"""The config in a TOML file, with `overrides` laid over it.
 
     Args:
         path: a file whose keys are fields of `PretrainConfig`, and of its model under `[model]`
@@ -165,7 +164,7 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "tiny.toml"
-    >>> _ = path.write_text("seed = 3\\n[model]\\ndepth = 8\\n")
+    >>> _ = path.write_text("seed = 3\n[model]\ndepth = 8\n")
     >>> read_config(path, {"model.prenet_depth": 2}).model.prenet_depth
     2
     """
@@ -218,7 +217,7 @@ def write_config(config: PretrainConfig, path: Path) -> None:
 
 
 def _check_names(values: Mapping[str, Any], kind: type, path: Path, prefix: str = "") -> None:
-    known = {f.name for f in fields(kind)} - {"model"}  # type: ignore[arg-type]
+    known = {f.name for f in fields(kind)} - {"model"}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(

@@ -173,7 +173,8 @@ def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> Tra
 
 def _optimizer(student: Emotion2vecStudent, config: PretrainConfig) -> torch.optim.Optimizer:
     """Return AdamW; its rate is set before every update."""
-    decayed, plain = [], []
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
     for name, parameter in student.named_parameters():
         is_weight = parameter.ndim > 1 and not name.endswith(("alibi_scale", "utterance_tokens"))
         (decayed if is_weight or config.decay == "all" else plain).append(parameter)

@@ -18,7 +18,7 @@ def block_mask(
     *,
     share: float,
     span: int,
-    adjust: float,
+    adjust: float = 0.0,
     generator: np.random.Generator,
 ) -> Mask:
     """Spans around random centres, then repaired to exactly int(T * share) hidden frames: (R, T).

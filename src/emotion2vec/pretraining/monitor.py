@@ -35,7 +35,8 @@ class Monitor:
         lines = read_jsonl(self.path) if updates else []
         _write_jsonl([line for line in lines if line["update"] <= updates], self.path)
         self.skipped = {
-            line["key"]: line["error"] for line in (read_jsonl(self.skipped_path) if updates else [])
+            line["key"]: line["error"]
+            for line in (read_jsonl(self.skipped_path) if updates else [])
         }
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates or None)
         self.bar = tqdm(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotion2vec.model import ContextEncoder
+from emotion2vec.context import ContextEncoder
 
 
 class Targets(NamedTuple):
@@ -59,7 +59,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, context: ContextEncoder, decay: float) -> None:
         """Move towards the student: decay * teacher + (1 - decay) * student, parameter-wise."""
-        own = list(self.context.parameters())
+        own: list[Tensor] = list(self.context.parameters())
         # add_ of the difference, as lerp does, loses nothing at a decay of 0.99999 in float32.
         torch._foreach_lerp_(own, [p.detach().float() for p in context.parameters()], 1 - decay)
 

@@ -106,9 +106,7 @@ def write_report(found: Benchmark, out: str | Path) -> None:
         path.write_text(to_json(found.results, found.folds) + "\n", encoding="utf-8")
     labels = label_set(found.folds)
     model, random = found.results[0], found.results[len(found.pooled) - 1]
-    matrices = {
-        short_name(result.name): result.confusion(labels) for result in (model, random)
-    }
+    matrices = {short_name(result.name): result.confusion(labels) for result in (model, random)}
     _save(confusion_figure(matrices, labels), out / "confusion.png")
     first = model.runs[0]
     if importlib.util.find_spec("umap") or importlib.util.find_spec("sklearn"):

@@ -55,7 +55,7 @@ def folds_from_file(
         entries = json.loads(path.read_text(encoding="utf-8"))
         name = name or next(iter(entries))
         parts = entries[name]["folds"] if name in entries else None
-    except (json.JSONDecodeError, AttributeError, KeyError, StopIteration, TypeError) as error:
+    except (ValueError, AttributeError, LookupError, StopIteration, TypeError) as error:
         raise ValueError(
             f'{path} is no file of folds; it must be {{"name": {{"folds": [{{"train": [keys], '
             f'"test": [keys]}}]}}}}.'

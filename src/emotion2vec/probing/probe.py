@@ -107,7 +107,7 @@ def label_set(folds: Folds) -> list[str]:
                 "add it to the manifest or leave them out."
             )
         known = {r.emotion for r in fold.train}
-        unknown = sorted({str(r.emotion) for r in (*fold.valid, *fold.test)} - known)  # type: ignore[arg-type]
+        unknown = sorted({str(r.emotion) for r in (*fold.valid, *fold.test)} - known)
         if unknown:
             raise ValueError(
                 f"fold {number} tests the label {unknown[0]!r}, which its training part lacks "

@@ -1,0 +1,48 @@
+# The words that people and CI share. Needs Python 3.11 or newer and make; see README.md.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Exactly the pinned torch, asked for first: any later request then finds it there.
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/.demo  ## pre-train a tiny model on the clips in data/moods and probe it
+	rm -rf runs/demo
+	$(BIN)/emotion2vec pretrain configs/pretrain_demo.toml --data data/moods/manifest.jsonl --out runs/demo
+	$(BIN)/emotion2vec probe runs/demo/final --data data/moods/manifest.jsonl \
+		--folds data/moods/folds.json --epochs 40 --out runs/demo/probe
+	@echo "The map of the features is runs/demo/probe/map.png, the confusion matrix confusion.png."
+
+test: $(VENV)/.dev  ## all tests, the examples in docstrings and README among them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.dev  ## what CI asks of the code's form
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## speed and memory, as ratios measured side by side
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## the environment, runs and caches
+	rm -rf $(VENV) runs build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,eval]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

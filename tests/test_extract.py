@@ -1,0 +1,139 @@
+"""Features of recordings: the same in any batch, any order, interrupted or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, write_tone
+
+from emotion2vec import Emotion2vec, Emotion2vecConfig
+from emotion2vec.audio import load_audio, normalize
+from emotion2vec.backbones import Backbone, encoder_backbone, load_backbone, log_mel, random_encoder
+from emotion2vec.extract import extract, extract_to_folder
+from emotion2vec.manifest import Record, find_recordings
+from emotion2vec.pretraining.monitor import read_jsonl
+
+
+@pytest.fixture(scope="module")
+def model() -> Emotion2vec:
+    return random_encoder(Emotion2vecConfig(**TINY))
+
+
+@pytest.fixture
+def backbone(model: Emotion2vec) -> Backbone:
+    return encoder_backbone(model, "tiny", device="cpu")
+
+
+def alone(model: Emotion2vec, path: str) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    waveform = torch.from_numpy(normalize(load_audio(path))).unsqueeze(0)
+    with torch.no_grad():
+        return model(waveform).last_hidden_state[0].numpy()
+
+
+@pytest.mark.parametrize("batch_seconds", [0.1, 2.0, 1000.0])
+def test_features_do_not_depend_on_the_batch(
+    model: Emotion2vec, backbone: Backbone, tones: Path, batch_seconds: float
+) -> None:
+    records = find_recordings(tones)
+    found = {f.key: f for f in extract(records, backbone, batch_seconds=batch_seconds)}
+    assert found.keys() == {r.key for r in records}
+    for record in records:
+        features, expected = found[record.key].values, alone(model, record.path)
+        assert features is not None and features.shape == expected.shape
+        assert found[record.key].num_frames == len(expected)
+        assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_utterances_are_means_over_frames(backbone: Backbone, tones: Path) -> None:
+    records = find_recordings(tones)
+    frames = {f.key: f.values for f in extract(records, backbone)}
+    for features in extract(records, backbone, level="utterance"):
+        assert features.values is not None and features.values.shape == (48,)
+        assert np.allclose(features.values, frames[features.key].mean(axis=0), atol=1e-6)
+
+
+def test_any_layer(model: Emotion2vec, tones: Path) -> None:
+    record = find_recordings(tones)[0]
+    waveform = torch.from_numpy(normalize(record.load())).unsqueeze(0)
+    with torch.no_grad():
+        states = model(waveform, output_hidden_states=True).hidden_states
+    assert len(states) == 4
+    for layer, state in [*enumerate(states), (-1, states[-1])]:
+        (features,) = extract([record], encoder_backbone(model, "tiny", layer=layer))
+        assert features.values is not None
+        assert np.allclose(features.values, state[0].numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="has no layer 4; choose 0 .* to 3"):
+        encoder_backbone(model, "tiny", layer=4)
+
+
+def test_backbones_by_name(model: Emotion2vec, tmp_path: Path, tones: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    record = find_recordings(tones)[0]
+    (own,) = extract([record], load_backbone(str(tmp_path / "model")))
+    assert own.values is not None
+    assert np.allclose(own.values, alone(model, record.path), atol=1e-5)
+    (random,) = extract([record], load_backbone(f"random:{tmp_path / 'model'}"))
+    assert random.values is not None and random.values.shape == own.values.shape
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a model"):
+        load_backbone(str(tmp_path / "none"))
+
+
+def test_log_mel_sees_the_pitch_and_not_the_level() -> None:
+    time = np.arange(16000) / 16000
+    low, high = (np.sin(2 * np.pi * f * time).astype(np.float32) for f in (300, 3000))
+    assert log_mel(low).mean(axis=0).argmax() < 15 < log_mel(high).mean(axis=0).argmax()
+    assert np.allclose(log_mel(low), log_mel(0.01 * low), atol=1e-3)
+
+
+def test_a_folder_of_features_with_bad_files_and_a_second_run(
+    model: Emotion2vec, backbone: Backbone, tones: Path, tmp_path: Path
+) -> None:
+    (tones / "empty.wav").write_bytes(b"")
+    write_tone(tones / "deep" / "short.wav", 0.02)
+    whole = write_tone(tones / "cut.flac").read_bytes()
+    (tones / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    records, out = find_recordings(tones), tmp_path / "features"
+    assert extract_to_folder(records, backbone, out) == (12, 0, 3)
+    rows = {row["key"]: row for row in read_jsonl(out / "index.jsonl")}
+    assert list(rows) == [r.key for r in records]
+    assert "empty (0 bytes)" in rows["empty"]["error"]
+    assert "0.020 s long" in rows["deep/short"]["error"]
+    assert "cannot be decoded" in rows["cut"]["error"]
+    for record in records:
+        row = rows[record.key]
+        assert (row["file"] is None) == bool(row["error"])
+        if row["file"]:
+            expected = alone(model, record.path)
+            assert np.allclose(np.load(out / row["file"]), expected, atol=1e-4)
+    kept = out / "clip03.npy"
+    (out / "clip05.npy").unlink()
+    kept.write_bytes(b"not computed again")
+    assert extract_to_folder(records, backbone, out) == (1, 11, 3)
+    assert kept.read_bytes() == b"not computed again"
+    assert (out / "clip05.npy").exists()
+
+
+def test_a_folder_holds_one_kind_of_features(
+    backbone: Backbone, tones: Path, tmp_path: Path
+) -> None:
+    records = find_recordings(tones)[:1]
+    extract_to_folder(records, backbone, tmp_path / "out")
+    with pytest.raises(ValueError, match="holds features made with .*choose another folder"):
+        extract_to_folder(records, backbone, tmp_path / "out", level="utterance")
+
+
+def test_keys_and_levels_that_are_refused(backbone: Backbone, tones: Path, tmp_path: Path) -> None:
+    path = find_recordings(tones)[0].path
+    with pytest.raises(ValueError, match="points out of"):
+        extract_to_folder([Record("../../a", path)], backbone, tmp_path / "out")
+    with pytest.raises(ValueError, match="level is 'word'; choose one of frame, utterance"):
+        list(extract([Record("a", path)], backbone, level="word"))
+
+
+def test_an_output_that_cannot_be_written(backbone: Backbone, tones: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="cannot write"):
+        extract_to_folder(find_recordings(tones), backbone, tmp_path / "file" / "out")

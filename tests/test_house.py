@@ -1,0 +1,119 @@
+"""The house: which way imports run, what the core needs, what public names promise."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import emotion2vec
+
+SOURCE = ROOT / "src" / "emotion2vec"
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# The floor of each module; imports run down, to a lower number. As docs/architecture.md draws it.
+FLOORS = [
+    {"config", "atomic", "audio", "losses", "metrics", "plots"},
+    {"manifest", "layers", "pretrained", "pretraining.masking", "pretraining.schedules"},
+    {"context"},
+    {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
+    {"convert", "hf", "backbones", "pretraining.config"},
+    {"extract"},
+    {"probing.probe", "pretraining.data", "pretraining.checkpoint"},
+    {"probing.report", "pretraining.step", "pretraining.monitor"},
+    {"probing.benchmark", "pretraining.loop"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+EXTRAS = ("accelerate", "tensorboard", "tomli_w", "sklearn", "matplotlib", "umap", "transformers")
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def own_imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("emotion2vec."):
+            found.add(str(node.module).removeprefix("emotion2vec."))
+    return found
+
+
+def test_every_module_has_its_floor() -> None:
+    names = {name_of(path) for path in MODULES if path.name != "__init__.py"}
+    assert names == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_down(path: Path) -> None:
+    name = name_of(path)
+    if path.name == "__init__.py":
+        return
+    for imported in own_imports(path):
+        assert FLOOR[imported] < FLOOR[name], f"{name} imports {imported}"
+        assert not (name.startswith("probing") and imported.startswith("pretraining"))
+        assert not (name.startswith("pretraining") and imported.startswith("probing"))
+
+
+def test_the_nevers() -> None:
+    """The losses know nobody, the teacher not the losses, the model not the teacher."""
+    imports = {name_of(path): own_imports(path) for path in MODULES}
+    assert imports["losses"] == set()
+    assert imports["pretraining.teacher"] == {"context"}
+    assert not any(name.startswith("pretraining") for name in imports["model"])
+    assert not any("cli" in found for name, found in imports.items() if name != "__main__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef) and name_of(path) != "cli":
+            body = node.end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
+            assert body <= 60, node.name
+
+
+def test_every_module_imports_on_the_core_alone() -> None:
+    # Those that need an extra are the ones that name it at their top.
+    needs = {
+        "hf": "transformers",
+        "pretraining.step": "accelerate",
+        "pretraining.loop": "accelerate",
+    }
+    names = [n for n in map(name_of, MODULES) if n not in (*needs, "__main__", "__init__")]
+    script = (
+        "import importlib, sys\n"
+        f"for name in {EXTRAS}: sys.modules[name] = None\n"
+        f"for name in {names}: importlib.import_module('emotion2vec.' + name)\n"
+        f"for name in {list(needs)}:\n"
+        "    try: importlib.import_module('emotion2vec.' + name)\n"
+        "    except ImportError: pass\n"
+        "    else: raise SystemExit(name + ' needs no extra')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names_are_there_and_importing_is_cheap() -> None:
+    for name in emotion2vec.__all__:
+        assert getattr(emotion2vec, name).__class__ is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = emotion2vec.nothing
+    script = "import sys, emotion2vec; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_public_functions_say_what_comes_out(path: Path) -> None:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), node.name
