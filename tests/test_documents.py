@@ -1,0 +1,113 @@
+"""What the documents promise runs: README, docs, examples, the demo's data."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY
+
+from emotion2vec import Emotion2vecConfig
+from emotion2vec.audio import load_audio
+from emotion2vec.backbones import random_encoder
+from emotion2vec.manifest import read_manifest
+from emotion2vec.probing.folds import folds_from_file, shared_speakers
+from emotion2vec.probing.probe import label_set
+
+MOODS = ROOT / "data" / "moods"
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like a checkout after `make demo`."""
+    for name in ("data", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    random_encoder(Emotion2vecConfig(**TINY)).save_pretrained(tmp_path / "runs/demo/final")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in_documents_runs(path: Path, checkout: Path) -> None:
+    for block in python_blocks(path):
+        exec(compile(block, str(path), "exec"), {})
+
+
+def test_the_readme_has_python() -> None:
+    assert python_blocks(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+
+
+def test_commands_in_the_readme_exist() -> None:
+    from emotion2vec.cli import app
+
+    commands = set(re.findall(r"^emotion2vec (\w+)", (ROOT / "README.md").read_text(), re.M))
+    assert commands == {"pretrain", "extract", "probe"}
+    for command in commands:
+        assert app[command]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples_run_as_their_first_lines_say(
+    path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert path.read_text().count("\n") <= 32
+    command = re.search(r"^python examples/\S+ (.*)$", path.read_text(), re.MULTILINE)
+    assert command
+    monkeypatch.setattr(sys, "argv", [str(path), *command[1].split()])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+def test_the_demo_clips_are_what_their_manifest_says() -> None:
+    records = read_manifest(MOODS / "manifest.jsonl")
+    assert sum(f.stat().st_size for f in MOODS.rglob("*") if f.is_file()) < 3_000_000
+    assert {r.emotion for r in records} == {"angry", "happy", "neutral", "sad"}
+    assert len({r.speaker for r in records}) >= 8
+    for record in records[::40]:
+        assert len(load_audio(record.path)) / 16000 == pytest.approx(record.duration, abs=0.01)
+    folds = folds_from_file(MOODS / "folds.json", records)
+    assert label_set(folds) == ["angry", "happy", "neutral", "sad"]
+    assert all(shared_speakers(fold) == 0 for fold in folds.folds)
+    assert sorted(r.key for fold in folds.folds for r in fold.test) == sorted(
+        r.key for r in records
+    )
+    peaks = {
+        mood: np.mean([np.abs(load_audio(r.path)).max() for r in records[::8] if r.emotion == mood])
+        for mood in label_set(folds)
+    }
+    assert max(peaks.values()) - min(peaks.values()) < 0.2  # loudness does not tell the mood
+
+
+@pytest.mark.slow
+def test_the_generator_makes_the_same_clips_again(tmp_path: Path) -> None:
+    import shutil
+
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    words = [sys.executable, str(MOODS / "generate.py"), "--out", str(tmp_path)]
+    subprocess.run(words, check=True, capture_output=True)
+    again = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    shipped = [json.loads(line) for line in (MOODS / "manifest.jsonl").read_text().splitlines()]
+    assert [row["key"] for row in again] == [row["key"] for row in shipped]
+    assert [row["labels"] for row in again] == [row["labels"] for row in shipped]
+    # Another version of espeak-ng may speak a little faster.
+    ratio = sum(r["duration"] for r in again) / sum(r["duration"] for r in shipped)
+    assert ratio == pytest.approx(1, abs=0.1)
