@@ -30,8 +30,8 @@ format: $(VENV)/.dev  ## mend what can be mended by itself
 bench: $(VENV)/.dev  ## speed and memory, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-clean:  ## the environment, runs and caches
-	rm -rf $(VENV) runs build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis .coverage
+clean:  ## the environment, the demo's run and caches
+	rm -rf $(VENV) runs/demo build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.torch: constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emotion2vec import Emotion2vecConfig
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; no test asks a hub
 
 ROOT = Path(__file__).parent.parent
 PARITY = Path(__file__).parent / "parity"

@@ -134,6 +134,20 @@ def test_parts_that_are_empty(tmp_path: Path, start: float, end: float | None) -
         load_audio(write_tone(tmp_path / "a.wav"), start=start, end=end)
 
 
+def test_a_header_that_promises_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(16000), 1)
+    with pytest.raises(ValueError, match="says it has 1 samples a second"):
+        load_audio(path)
+    whole = bytearray(write_tone(tmp_path / "a.flac").read_bytes())
+    whole[21] &= 0xF0  # the 36 bits of the number of samples: 0 means unknown
+    whole[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(bytes(whole))
+    for ask in (load_audio, num_samples):
+        with pytest.raises(ValueError, match=r"a\.flac"):
+            ask(tmp_path / "a.flac")
+
+
 def test_a_part_behind_the_end(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="1.000 s long, but the part asked for begins at 9"):
         load_audio(write_tone(tmp_path / "a.wav"), start=9.0)

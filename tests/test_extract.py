@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from emotion2vec import Emotion2vec, Emotion2vecConfig
 from emotion2vec.audio import load_audio, normalize
 from emotion2vec.backbones import Backbone, encoder_backbone, load_backbone, log_mel, random_encoder
 from emotion2vec.extract import extract, extract_to_folder
+from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import Record, find_recordings
-from emotion2vec.pretraining.monitor import read_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,49 @@ def test_a_folder_of_features_with_bad_files_and_a_second_run(
     assert (out / "clip05.npy").exists()
 
 
+def test_a_key_that_stands_for_other_sound_is_computed_again(
+    backbone: Backbone, tones: Path, tmp_path: Path
+) -> None:
+    records, out = find_recordings(tones), tmp_path / "out"
+    first = Record("same", records[0].path)
+    other = Record("same", records[5].path)
+    assert extract_to_folder([first, records[1]], backbone, out) == (2, 0, 0)
+    before = np.load(out / "same.npy")
+    assert extract_to_folder([other], backbone, out) == (1, 0, 0)
+    assert np.load(out / "same.npy").shape != before.shape
+    assert {row["key"] for row in read_jsonl(out / "index.jsonl")} == {"same", records[1].key}
+
+
+def test_weights_trained_anew_are_other_features(tones: Path, tmp_path: Path) -> None:
+    records = find_recordings(tones)[:1]
+    for seed in (0, 1):
+        model = random_encoder(Emotion2vecConfig(**TINY), seed)
+        backbone = encoder_backbone(model, "tiny")
+        if seed:
+            with pytest.raises(ValueError, match="choose another folder"):
+                extract_to_folder(records, backbone, tmp_path / "out")
+        else:
+            extract_to_folder(records, backbone, tmp_path / "out")
+
+
+def test_what_does_not_fit_the_memory_is_a_row(
+    backbone: Backbone, tones: Path, tmp_path: Path
+) -> None:
+    records = find_recordings(tones)
+
+    def encode(clips: Any) -> Any:
+        if max(map(len, clips)) > 18000:
+            raise RuntimeError("out of memory")
+        return backbone.encode(clips)
+
+    small = replace(backbone, encode=encode)
+    summary = extract_to_folder(records, small, tmp_path / "out")
+    rows = read_jsonl(tmp_path / "out" / "index.jsonl")
+    failed = [row for row in rows if row["error"] == "cannot be encoded: out of memory"]
+    assert summary.failed == len(failed) == sum(r.num_samples() > 18000 for r in records) == 1
+    assert summary.written == len(records) - 1
+
+
 def test_a_folder_holds_one_kind_of_features(
     backbone: Backbone, tones: Path, tmp_path: Path
 ) -> None:
@@ -130,7 +175,8 @@ def test_keys_and_levels_that_are_refused(backbone: Backbone, tones: Path, tmp_p
     with pytest.raises(ValueError, match="points out of"):
         extract_to_folder([Record("../../a", path)], backbone, tmp_path / "out")
     with pytest.raises(ValueError, match="level is 'word'; choose one of frame, utterance"):
-        list(extract([Record("a", path)], backbone, level="word"))
+        extract_to_folder([Record("a", path)], backbone, tmp_path / "out", level="word")
+    assert not (tmp_path / "out" / "settings.json").exists()
 
 
 def test_an_output_that_cannot_be_written(backbone: Backbone, tones: Path, tmp_path: Path) -> None:

@@ -261,6 +261,14 @@ def test_folds_from_a_file_that_does_not_fit(tmp_path: Path) -> None:
     path.write_text("[1]")
     with pytest.raises(ValueError, match="is no file of folds"):
         folds_from_file(path, records)
+    for parts in ([], [["s0-00"]], [{"train": ["s0-00"]}], [{"train": 3, "test": ["s1-00"]}],
+                  [{"train": ["s0-00"], "dev": ["s2-00"], "test": ["s1-00"]}]):  # fmt: skip
+        write_folds(path, parts)
+        with pytest.raises(ValueError, match="is no file of folds"):
+            folds_from_file(path, records)
+    write_folds(path, [{"train": ["s0-00", "s1-00"], "test": ["s1-00"]}])
+    with pytest.raises(ValueError, match="has a key in two parts"):
+        folds_from_file(path, records)
     write_folds(path, [{"train": ["s0-00", "x", "y"], "test": ["s1-00"]}])
     with pytest.raises(ValueError, match="names 2 recordings that are not given, such as 'x'"):
         folds_from_file(path, records)
@@ -309,6 +317,24 @@ def test_the_report_holds_every_number() -> None:
     assert first["pooled"]["wa"] == pytest.approx(results[0].mean().wa)
     assert len(first["runs"]) == 3
     assert set(first["runs"][0]["predictions"]) == {r.key for r in folds.folds[0].test}
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size"])
+def test_a_head_that_would_not_be_trained_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+        HeadConfig(**{name: 0})
+
+
+def test_intervals_agree_with_resampling_by_hand() -> None:
+    random = np.random.default_rng(1)
+    truth, prediction, groups = random.integers(0, 3, (3, 120)).tolist()
+    low, high = bootstrap_interval(truth, prediction, groups, score="ua", draws=4000)
+    scores = []
+    for _ in range(1500):
+        drawn = [i for g in random.integers(0, 3, 3) for i in range(120) if groups[i] == g]
+        sample = classification_scores([truth[i] for i in drawn], [prediction[i] for i in drawn])
+        scores.append(sample.ua)
+    assert (low, high) == pytest.approx(np.percentile(scores, [2.5, 97.5]), abs=0.01)
 
 
 def test_recordings_can_be_left_out() -> None:

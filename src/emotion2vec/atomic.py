@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from pathlib import Path
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """A temporary path beside `target`, which takes its place when the block ends well.
 
-    The block may write a file or make a folder there. If it fails, what it wrote is removed and
-    what stood at `target` before stays.
+    If the block fails, what it wrote is removed and what stood at `target` before stays. After a
+    kill the temporary file stays until `target` is written again: its name is always the same.
 
     Raises:
         OSError: if the place cannot be written or the disk is full; the message names `target`.
@@ -28,37 +27,17 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     'whole'
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(temporary)
         yield temporary
-        _replace(temporary, target)
+        os.replace(temporary, target)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OSError(
             error.errno,
-            f"cannot write {target}: {reason}; what was there before is untouched, "
-            "free space or choose another place",
+            f"cannot write {target}: {error.strerror or error}; what was there before is "
+            "untouched, free space or choose another place",
         ) from error
     finally:
         with contextlib.suppress(OSError):  # the error on its way says what matters
-            _remove(temporary)
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    if target.is_dir() and not target.is_symlink():
-        # A folder cannot be renamed over another; the old one steps aside for the moment.
-        aside = target.with_name(f".{target.name}.{os.getpid()}.old")
-        os.replace(target, aside)
-        os.replace(temporary, target)
-        _remove(aside)
-    else:
-        os.replace(temporary, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

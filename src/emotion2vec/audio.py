@@ -6,6 +6,7 @@ S samples.
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -138,10 +139,11 @@ def num_samples(path: str | Path) -> int:
 
     _check_file(Path(path), str(path))
     try:
-        info = soundfile.info(str(path))
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            _check_header(file, str(path))
+            return int(file.frames * SAMPLE_RATE / file.samplerate)
     except soundfile.LibsndfileError as error:
         raise _not_audio(str(path), error) from error
-    return int(info.frames * SAMPLE_RATE / info.samplerate)
 
 
 def _kind(source: object) -> str:
@@ -183,6 +185,19 @@ def _not_audio(name: str, error: Exception) -> ValueError:
     )
 
 
+def _check_header(file: Any, name: str) -> None:
+    """Refuse headers that promise more than a recording can have."""
+    if not 1000 <= file.samplerate <= 1_000_000:
+        raise ValueError(
+            f"{name} says it has {file.samplerate} samples a second; "
+            "sound has 1000 to 1,000,000, write the file again."
+        )
+    if not 0 <= file.frames < 2**40:  # what an encoder writes that does not know the end
+        raise ValueError(
+            f"{name} does not say how long it is; decode and write it again, as wav or flac."
+        )
+
+
 def _decode(
     source: str | Path | bytes | IO[bytes], name: str, start: float, end: float | None
 ) -> tuple[NDArray[np.float32], int]:
@@ -192,11 +207,12 @@ def _decode(
     handle: Any = source
     if isinstance(source, str | Path):
         _check_file(Path(source), name)
-        handle = str(source)
+        handle = os.fsencode(source)  # names that are no UTF-8 are names, too
     elif isinstance(source, bytes):
         handle = io.BytesIO(source)
     try:
         with soundfile.SoundFile(handle) as file:
+            _check_header(file, name)
             first = int(start * file.samplerate)
             last = file.frames if end is None else int(end * file.samplerate)
             if first and first >= file.frames:

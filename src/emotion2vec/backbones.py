@@ -5,6 +5,7 @@ S samples, T frames, D width.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +28,8 @@ class Backbone:
     name: str
     dim: int
     """D"""
+    fingerprint: str
+    """changes with the weights: features of a model trained anew are other features"""
     encode: Callable[[Sequence[Waveform]], list[Frames]]
     """clips (S,) at 16 kHz, not normalized -> frames (T, D), one array a clip"""
 
@@ -64,7 +67,9 @@ def _random(name: str, layer: int | None, device: str | None) -> Backbone:
 
 
 def _logmel(name: str, layer: int | None, device: str | None) -> Backbone:
-    return Backbone("logmel", MEL_BANDS, lambda clips: [log_mel(clip) for clip in clips])
+    if name or layer is not None:
+        raise ValueError("logmel has neither a model nor layers; ask for plain logmel.")
+    return Backbone("logmel", MEL_BANDS, "1", lambda clips: [log_mel(clip) for clip in clips])
 
 
 BACKBONES = {"random": _random, "logmel": _logmel}
@@ -73,7 +78,7 @@ BACKBONES = {"random": _random, "logmel": _logmel}
 
 def random_encoder(config: Emotion2vecConfig, seed: int = 0) -> Emotion2vec:
     """An untrained encoder: what the architecture gives without any learning."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Emotion2vec(config).eval()
 
@@ -88,7 +93,12 @@ def encoder_backbone(
             f"{name} has no layer {layer}; choose 0 (what enters the first block) to {depth}, "
             f"or -{depth} to -1."
         )
-    device = device or str(torch.accelerator.current_accelerator() or "cpu")
+    # A build for an accelerator names it even where the machine has none.
+    has_accelerator = torch.accelerator.is_available()
+    device = device or str(torch.accelerator.current_accelerator() if has_accelerator else "cpu")
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
     model = model.to(device).eval()
 
     @torch.inference_mode()
@@ -105,7 +115,7 @@ def encoder_backbone(
         return [f[:length].float().cpu().numpy() for f, length in zip(frames, lengths, strict=True)]
 
     name = name if layer is None else f"{name}@{layer}"
-    return Backbone(name, model.config.embed_dim, encode)
+    return Backbone(name, model.config.embed_dim, digest.hexdigest()[:16], encode)
 
 
 MEL_BANDS = 64

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -115,7 +116,7 @@ def extract(
     out
         Folder for KEY.npy and index.jsonl.
     level
-        "frame": (frames, width), 50 a second; "utterance": (width,), the mean over frames.
+        "frame": (frames, width), one every 20 ms; "utterance": (width,), the mean over frames.
     layer
         A block's output, from 1; 0 for what enters the first block; none for the model's output.
     batch_seconds
@@ -200,12 +201,18 @@ def probe(
     quiet
         No progress bars.
     """
+    from emotion2vec.atomic import atomic_path
     from emotion2vec.manifest import find_recordings
     from emotion2vec.probing.benchmark import benchmark, write_report
     from emotion2vec.probing.folds import folds_by_speaker, folds_from_file
     from emotion2vec.probing.heads import HeadConfig
     from emotion2vec.probing.report import table, to_json
 
+    if out is not None:  # what would fail after the work fails before it
+        import matplotlib  # noqa: F401
+
+        with atomic_path(out / "results.txt") as path:
+            path.write_text("in progress\n")
     records = find_recordings(data)
     if folds is None:
         splits = folds_by_speaker(records, num_folds)
@@ -219,7 +226,7 @@ def probe(
         head=HeadConfig(epochs=epochs),
         progress=not quiet,
     )
-    print((table if format == "table" else to_json)(found.results, found.folds))
+    print((table if format == "table" else to_json)(found.results, found.folds, found.head))
     if out is not None:
         write_report(found, out)
         print(f"Report and pictures are in {out}.", file=sys.stderr)
@@ -232,6 +239,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; errors are one line, with --debug the whole traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):  # file names need not be valid text
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
     try:
         code = app([a for a in arguments if a != "--debug"], result_action="return_value")
@@ -239,6 +249,12 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         print(f"error: {_explain(error)}", file=sys.stderr)
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        print(f"error: unexpected {kind}: {error} (--debug shows where)", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)

@@ -104,7 +104,10 @@ class Emotion2vecConfig:
             )
         if self.conv_norm not in ("layer", "group"):
             raise ValueError(f'conv_norm is {self.conv_norm!r}; choose "layer" or "group".')
-        for name in ("embed_dim", "num_heads", "depth", "position_depth", "decoder_dim"):
+        for name in (
+            *("embed_dim", "num_heads", "depth", "position_depth", "position_groups"),
+            *("decoder_dim", "decoder_groups", "decoder_kernel"),
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("prenet_depth", "num_utterance_tokens", "decoder_depth"):
@@ -176,10 +179,16 @@ class Emotion2vecConfig:
         >>> Emotion2vecConfig.from_dict({"model_type": "emotion2vec", "depth": 2}).depth
         2
         """
-        if values.get("model_type") != MODEL_TYPE:
+        kind = values.get("model_type") if isinstance(values, Mapping) else type(values).__name__
+        if kind != MODEL_TYPE:
             raise ValueError(
-                f"this config describes a {values.get('model_type', 'model without model_type')!r}"
-                f", not {MODEL_TYPE!r}; point at a folder that save_pretrained wrote."
+                f"this config describes a {kind!r}, not {MODEL_TYPE!r}; "
+                "point at a folder that save_pretrained wrote."
             )
         names = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in names})
+        try:
+            return cls(**{key: value for key, value in values.items() if key in names})
+        except TypeError as error:
+            raise ValueError(
+                f"this config has a value of the wrong type ({error}); save the model again."
+            ) from error

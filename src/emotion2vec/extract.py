@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from emotion2vec.atomic import atomic_path
 from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.backbones import Backbone
+from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.manifest import Record
 
 LEVELS = ("frame", "utterance")
@@ -57,8 +58,7 @@ def extract(
     Raises:
         ValueError: for an unknown level
     """
-    if level not in LEVELS:
-        raise ValueError(f"level is {level!r}; choose one of {', '.join(LEVELS)}.")
+    _check_level(level)
     readable: list[tuple[int, Record]] = []
     with tqdm(
         total=len(records), desc=f"extracting ({backbone.name})", disable=not progress
@@ -95,7 +95,16 @@ def _encode(batch: Sequence[Record], backbone: Backbone, level: str) -> Iterator
             keys.append(record.key)
         except (OSError, ValueError) as error:
             yield Features(record.key, None, error=str(error))
-    for key, frames in zip(keys, backbone.encode(clips) if clips else [], strict=True):
+    try:
+        encoded = backbone.encode(clips) if clips else []
+    except RuntimeError as error:  # out of memory, say
+        if len(batch) == 1:
+            yield Features(batch[0].key, None, error=f"cannot be encoded: {error}")
+        else:
+            for record in (record for record in batch if record.key in keys):
+                yield from _encode([record], backbone, level)
+        return
+    for key, frames in zip(keys, encoded, strict=True):
         yield Features(key, frames if level == "frame" else frames.mean(axis=0), len(frames))
 
 
@@ -119,9 +128,10 @@ def extract_to_folder(
 ) -> ExtractionSummary:
     """Write `KEY.npy` (float32) for each recording, and `index.jsonl` with one line each.
 
-    A line has `key`, `file` and `error` (empty where all went well). Recordings whose file is
-    there already are not computed again, so that a killed run goes on; `settings.json` says what
-    the files are, and other settings are refused.
+    A line has `key`, `file`, `error` (empty where all went well) and where the sound came from:
+    `path`, `start`, `end`. Recordings whose file is there already are not computed again, so that a
+    killed run goes on; one whose key now stands for other sound is. `settings.json` says what the
+    files are, and other settings or weights are refused.
 
     Raises:
         OSError: if the folder cannot be written; what is there stays
@@ -131,27 +141,47 @@ def extract_to_folder(
     Other arguments as in `extract`.
     """
     out = Path(out)
-    _check_settings(out, {"backbone": backbone.name, "level": level})
-    files = {record.key: _file_of(out, record.key) for record in records}
-    rows: dict[str, dict[str, str | None]] = {
-        key: {"key": key, "file": file.relative_to(out).as_posix(), "error": ""}
-        for key, file in files.items()
-    }
-    todo = [record for record in records if not files[record.key].exists()]
+    _check_level(level)
+    index = {row["key"]: row for row in read_jsonl(out / INDEX_NAME)}
+    new = {record.key: _row(record, out) for record in records}
+    settings = {"backbone": backbone.name, "weights": backbone.fingerprint, "level": level}
+    _check_settings(out, settings)
+    todo = [r for r in records if _is_missing(new[r.key], index.get(r.key), out)]
+    index |= new
+    write_jsonl(index.values(), out / INDEX_NAME)  # before the work: a killed run leaves it, too
     failed = 0
-    results = extract(todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress)
-    for features in results:
-        if features.values is None:
-            failed += 1
-            rows[features.key] |= {"file": None, "error": features.error}
-            continue
-        with atomic_path(files[features.key]) as path, path.open("wb") as file:
-            np.save(file, features.values)
-    with atomic_path(out / INDEX_NAME) as path:
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
-        path.write_text(lines, encoding="utf-8")
-    done = len(todo) - failed
-    return ExtractionSummary(done, len(records) - len(todo), failed)
+    try:
+        for features in extract(
+            todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress
+        ):
+            if features.values is None:
+                failed += 1
+                index[features.key] |= {"file": None, "error": features.error}
+                continue
+            with atomic_path(out / str(new[features.key]["file"])) as path, path.open("wb") as file:
+                np.save(file, features.values)
+    finally:
+        write_jsonl(index.values(), out / INDEX_NAME)
+    return ExtractionSummary(len(todo) - failed, len(records) - len(todo), failed)
+
+
+def _row(record: Record, out: Path) -> dict[str, Any]:
+    """Return the record's line in the index as it is where all goes well."""
+    file = out / f"{record.key}.npy"
+    if not file.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f"the key {record.key!r} points out of {out}; give the recording another key."
+        )
+    source = {"path": record.path, "start": record.start, "end": record.end}
+    return {"key": record.key, "file": file.relative_to(out).as_posix(), "error": "", **source}
+
+
+def _is_missing(row: dict[str, Any], before: dict[str, Any] | None, out: Path) -> bool:
+    """Whether a recording is to be computed; a file made of other sound is removed."""
+    file = out / row["file"]
+    if before is not None and any(before[n] != row[n] for n in ("path", "start", "end")):
+        file.unlink(missing_ok=True)
+    return not file.exists()
 
 
 def _check_settings(out: Path, settings: dict[str, str]) -> None:
@@ -168,8 +198,6 @@ def _check_settings(out: Path, settings: dict[str, str]) -> None:
         temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
-def _file_of(out: Path, key: str) -> Path:
-    file = out / f"{key}.npy"
-    if not file.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"the key {key!r} points out of {out}; give the recording another key.")
-    return file
+def _check_level(level: str) -> None:
+    if level not in LEVELS:
+        raise ValueError(f"level is {level!r}; choose one of {', '.join(LEVELS)}.")

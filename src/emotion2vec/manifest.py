@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotion2vec.atomic import atomic_path
 from emotion2vec.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform, load_audio, num_samples
+from emotion2vec.jsonl import write_jsonl
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_manifest(path: str | Path) -> list[Record]:
         raise FileNotFoundError(f"the manifest {path} is not a file; check the path.")
     records: dict[str, Record] = {}
     broken: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -93,6 +94,13 @@ def read_manifest(path: str | Path) -> list[Record]:
     return list(records.values())
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error
+
+
 def _reason(error: Exception) -> str:
     return f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
 
@@ -106,39 +114,46 @@ def _parse_record(values: Any, folder: Path) -> Record:
     labels = dict(values.get("labels") or {})
     if isinstance(values.get("emotion"), str):
         labels.setdefault("emotion", values["emotion"])
-    duration = values.get("duration", values.get("duration_s"))
+    speaker = values.get("speaker")
     return Record(
         key=values["key"],
         path=str(folder / audio),
-        start=float(values.get("start") or 0.0),
-        end=None if values.get("end") is None else float(values["end"]),
-        duration=None if duration is None else float(duration),
-        speaker=values.get("speaker"),
+        start=_seconds(values.get("start")) or 0.0,
+        end=_seconds(values.get("end")),
+        duration=_seconds(values.get("duration", values.get("duration_s"))),
+        speaker=None if speaker is None else str(speaker),
         language=values.get("language"),
         labels=labels,
     )
 
 
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(float(value)) or float(value) < 0:
+        raise ValueError(f"{value} is no time in seconds")
+    return float(value)
+
+
 def write_manifest(records: Iterable[Record], path: str | Path) -> None:
-    """Write one JSON line a record; paths under the manifest's folder become relative to it.
+    """Write one JSON line a record; paths under the manifest's folder relative, others absolute.
 
     Raises:
         OSError: if the file cannot be written; an older one then stays
     """
-    folder = Path(path).resolve().parent
-    lines = []
+    folder = Path(path).absolute().parent
+    rows = []
     for record in records:
-        values: dict[str, Any] = {"key": record.key, "path": record.path}
-        audio = Path(record.path).resolve()
+        audio = Path(record.path).absolute()
         if audio.is_relative_to(folder):
-            values["path"] = audio.relative_to(folder).as_posix()
+            audio = audio.relative_to(folder)
+        values: dict[str, Any] = {"key": record.key, "path": audio.as_posix()}
         values["start"] = record.start or None
         for name in ("end", "duration", "speaker", "language"):
             values[name] = getattr(record, name)
         values["labels"] = dict(record.labels) or None
-        lines.append(json.dumps({k: v for k, v in values.items() if v is not None}))
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows.append({name: value for name, value in values.items() if value is not None})
+    write_jsonl(rows, path)
 
 
 def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
@@ -168,7 +183,7 @@ def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
 def _expand(source: str | Path) -> list[Record]:
     path = Path(source)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+        found = _audio_under(path)
         if not found:
             raise FileNotFoundError(
                 f"{source} holds no audio; it is searched for {', '.join(AUDIO_SUFFIXES)}."
@@ -178,13 +193,18 @@ def _expand(source: str | Path) -> list[Record]:
         return read_manifest(path)
     if path.exists():
         return [_record_of(path, path.parent)]
-    matches = sorted(Path(name) for name in glob.glob(str(source), recursive=True))
-    if not matches:
+    matches = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]
+    files = [f for m in matches for f in (_audio_under(m) if m.is_dir() else [m])]
+    if not files:
         raise FileNotFoundError(
-            f"{source} is no file or folder and matches nothing; check the path."
+            f"{source} is no file or folder and matches no audio; check the path."
         )
     root = Path(glob_root(str(source)))
-    return [_record_of(file, root) for file in matches if file.is_file()]
+    return [_record_of(file, root) for file in dict.fromkeys(files)]
+
+
+def _audio_under(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
 
 
 def glob_root(pattern: str) -> str:

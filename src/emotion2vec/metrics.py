@@ -50,16 +50,23 @@ def classification_scores(
         )
     classes = sorted(set(truth), key=str)
     matrix = confusion_matrix(truth, prediction, classes)
-    # Not the matrix's row sums: it has no column for answers that are no class of the truth.
+    # One more column for answers that are no class of the truth: each row then sums to its support.
     support = np.array([sum(label == name for label in truth) for name in classes])
-    hits = matrix[np.arange(len(classes)), np.arange(len(classes))]
+    return _scores(np.column_stack([matrix, support - matrix.sum(axis=1)]))
+
+
+def _scores(matrix: NDArray[np.int64]) -> ClassificationScores:
+    """Return the scores of counts (classes, classes + 1); a class without support is left out."""
+    present = matrix.sum(axis=1) > 0
+    support = matrix.sum(axis=1)[present]
+    hits = np.diagonal(matrix)[present]
+    predicted = matrix[:, :-1].sum(axis=0)[present]
     recall = hits / support
-    predicted = np.array([sum(label == name for label in prediction) for name in classes])
     f1 = 2 * hits / (support + predicted)
     return ClassificationScores(
-        wa=float(hits.sum() / len(truth)),
+        wa=float(hits.sum() / support.sum()),
         ua=float(recall.mean()),
-        wf1=float((f1 * support).sum() / len(truth)),
+        wf1=float((f1 * support).sum() / support.sum()),
         macro_f1=float(f1.mean()),
     )
 
@@ -102,15 +109,15 @@ def bootstrap_interval(
     >>> bootstrap_interval(["a", "b"] * 3, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])
     (1.0, 1.0)
     """
+    classes = sorted(set(truth), key=str)
+    counts: dict[Hashable, NDArray[np.int64]] = {}
+    for true, predicted, group in zip(truth, prediction, groups, strict=True):
+        matrix = counts.setdefault(group, np.zeros((len(classes), len(classes) + 1), np.int64))
+        answer = classes.index(predicted) if predicted in classes else -1
+        matrix[classes.index(true), answer] += 1
+    matrices = np.stack(list(counts.values()))  # (groups, classes, classes + 1)
     generator = np.random.default_rng(seed)
-    members: dict[Hashable, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    clips = [np.array(indices) for indices in members.values()]
-    scores = []
-    for _ in range(draws):
-        drawn = np.concatenate([clips[g] for g in generator.integers(len(clips), size=len(clips))])
-        sample = classification_scores([truth[i] for i in drawn], [prediction[i] for i in drawn])
-        scores.append(getattr(sample, score))
+    drawn = generator.multinomial(len(matrices), [1 / len(matrices)] * len(matrices), size=draws)
+    scores = [getattr(_scores(np.tensordot(times, matrices, axes=1)), score) for times in drawn]
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)

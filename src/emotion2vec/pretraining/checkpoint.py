@@ -20,8 +20,12 @@ from emotion2vec.pretrained import load_weights, write_weights
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.teacher import Teacher
 
-# Settings that may change between a run and its continuation without changing its result.
+# Settings that may change between a run and its continuation. All but `accumulate`, by which a run
+# moves to another number of processes, leave its result as it is.
 _FREE = {"num_workers", "log_every", "save_every", "accumulate", "gradient_checkpointing"}
+
+# What AdamW keeps of a parameter.
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -82,23 +86,18 @@ def load_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); start the run anew.") from error
+    if not metadata or "config" not in metadata:
+        raise ValueError(f"{path} is no checkpoint of a run; start the run anew.")
     _check_same(json.loads(metadata["config"]), config, metadata["corpus"], digest, path)
     for prefix, model in (("student.", state.student), ("teacher.", state.teacher)):
         part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         load_weights(model, part, path)
     for name, parameter in state.student.named_parameters():
         state.optimizer.state[parameter] = {
-            kind: _place(tensors[f"optimizer.{kind}.{name}"], kind, parameter)
-            for kind in ("step", "exp_avg", "exp_avg_sq")
-            if f"optimizer.{kind}.{name}" in tensors
+            kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in _MOMENTS
         }
     state.updates = int(metadata["updates"])
     state.micro_batches = int(metadata["micro_batches"])
-
-
-def _place(value: Tensor, kind: str, parameter: Tensor) -> Tensor:
-    # AdamW counts its steps on the parameter's device only where it is fused.
-    return value.to(parameter.device) if kind != "step" or parameter.is_cuda else value
 
 
 def _check_same(

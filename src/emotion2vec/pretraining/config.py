@@ -133,12 +133,32 @@ class PretrainConfig:
                 )
 
     def _check_ranges(self) -> None:
-        for name in ("max_updates", "accumulate", "num_masks", "mask_span", "top_k", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in (
+            *("max_updates", "accumulate", "num_masks", "mask_span", "top_k"),
+            *("log_every", "save_every"),
+        ):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a whole number from 1."
+                )
+        for name in ("seed", "num_workers", "warmup_updates"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a whole number from 0."
+                )
         for name in ("mask_share", "block_drop", "ema_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+        if self.masker == "span" and self.min_clip_seconds * 50 < self.mask_span + 2:
+            raise ValueError(
+                f"min_clip_seconds is {self.min_clip_seconds}: a span of {self.mask_span} frames "
+                "would hide so short a clip whole; raise it or take block masks."
+            )
+        if self.min_clip_seconds > self.max_clip_seconds:
+            raise ValueError(
+                f"min_clip_seconds is {self.min_clip_seconds}, over max_clip_seconds "
+                f"{self.max_clip_seconds}; swap them."
+            )
         if self.min_clip_seconds * 50 * self.mask_share < 1.5:
             raise ValueError(
                 f"min_clip_seconds is {self.min_clip_seconds}: so short a clip has no frame to "
@@ -172,10 +192,10 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not path.is_file():
         raise FileNotFoundError(f"the config {path} is not a file; check the path.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not TOML ({error}); mend that line.") from error
-    model = dict(values.pop("model", {}))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        model = dict(values.pop("model", {}))
+    except (ValueError, TypeError) as error:  # no UTF-8, no TOML, or `model` is no table
+        raise ValueError(f"{path} is not TOML of settings ({error}); mend that line.") from error
     for name, value in (overrides or {}).items():
         if name.startswith("model."):
             model[name.removeprefix("model.")] = value

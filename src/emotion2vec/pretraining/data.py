@@ -38,7 +38,10 @@ class Skipped(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A micro-batch: clips of one length, and the frames that each mask leaves visible."""
+    """A micro-batch: clips of one length, and the frames that each mask leaves visible.
+
+    It has no clips (B = 0) where no recording of a whole epoch could be read.
+    """
 
     waveform: Tensor
     """(B, S), float32, normalized before the crop"""
@@ -63,11 +66,6 @@ class Corpus:
     lengths: NDArray[np.int64]
     skipped: tuple[Skipped, ...]
 
-    @property
-    def seconds(self) -> float:
-        """Total duration."""
-        return float(self.lengths.sum()) / SAMPLE_RATE
-
     @cached_property
     def digest(self) -> str:
         """Changes with keys, lengths and order: a resumed run must see the same corpus."""
@@ -76,7 +74,7 @@ class Corpus:
 
 
 def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = True) -> Corpus:
-    """Lengths of all recordings, from the manifest or the files' headers.
+    """Lengths of all recordings, from the files' headers.
 
     Raises:
         ValueError: if nothing is left to train on; the message shows the first reason
@@ -90,8 +88,7 @@ def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = 
             skipped.append(Skipped(record.key, str(error)))
             continue
         if length < shortest:
-            reason = f"{length / SAMPLE_RATE:.3f} s, under min_clip_seconds"
-            skipped.append(Skipped(record.key, f"{record.path} is {reason}."))
+            skipped.append(_too_short(record, length, config))
             continue
         kept.append(record)
         lengths.append(length)
@@ -99,6 +96,11 @@ def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = 
         reason = skipped[0].error if skipped else "there are no recordings"
         raise ValueError(f"none of {len(records)} recordings can be trained on: {reason}")
     return Corpus(tuple(kept), np.array(lengths, dtype=np.int64), tuple(skipped))
+
+
+def _too_short(record: Record, length: int, config: PretrainConfig) -> Skipped:
+    seconds = f"{length / SAMPLE_RATE:.3f} s, under min_clip_seconds ({config.min_clip_seconds})"
+    return Skipped(record.key, f"{record.path} is {seconds}; leave it out or lower that setting.")
 
 
 def plan_epoch(
@@ -131,11 +133,7 @@ def plan_epoch(
 
 
 class Batches(Dataset[Batch]):
-    """The endless line of micro-batches; `batches[number]` makes one.
-
-    Raises, when indexed:
-        ValueError: if none of a batch's recordings can be read
-    """
+    """The endless line of micro-batches; `batches[number]` makes one."""
 
     def __init__(self, corpus: Corpus, config: PretrainConfig) -> None:
         self.corpus, self.config = corpus, config
@@ -143,26 +141,46 @@ class Batches(Dataset[Batch]):
         self.batches_per_epoch = len(self._plan[1])
 
     def __getitem__(self, number: int) -> Batch:
-        """Return micro-batch `number`: clips loaded, normalized, cropped alike; masks drawn."""
+        """Return micro-batch `number`: clips loaded, normalized, cropped alike; masks drawn.
+
+        Recordings that cannot be read are left out; where none is left, the next batch of the
+        line stands in.
+        """
+        skipped: list[Skipped] = []
+        for place in range(number, number + self.batches_per_epoch):
+            epoch, indices = self._indices(place)
+            clips = self._load(indices, skipped)
+            if clips:
+                waveform = self._crop(clips, epoch)
+                visible = self._draw_visible(len(clips), waveform.shape[1], place)
+                return Batch(torch.from_numpy(waveform), torch.from_numpy(visible), tuple(skipped))
+        return Batch(torch.zeros(0, 0), torch.zeros(0, 0, 0, dtype=torch.int64), tuple(skipped))
+
+    def _indices(self, number: int) -> tuple[int, NDArray[np.int64]]:
+        """Return the epoch of a micro-batch, and its recordings."""
         epoch, place = divmod(number, self.batches_per_epoch)
         if self._plan[0] != epoch:
             self._plan = (epoch, self._plan_epoch(epoch))
-        clips, skipped = [], []
-        for index in self._plan[1][place]:
+        return epoch, self._plan[1][place]
+
+    def _load(
+        self, indices: NDArray[np.int64], skipped: list[Skipped]
+    ) -> list[tuple[int, Waveform]]:
+        """Return index and normalized sound of each readable recording; notes the others."""
+        clips = []
+        for index in indices:
             record = self.corpus.records[index]
             try:
                 samples = record.load()
             except (OSError, ValueError) as error:
                 skipped.append(Skipped(record.key, str(error)))
                 continue
-            if self.config.model.normalize_waveform:
-                samples = normalize(samples)
-            clips.append((int(index), samples))
-        if not clips:
-            raise ValueError(f"no recording of a batch can be read: {skipped[0].error}")
-        waveform = self._crop(clips, epoch)
-        visible = self._draw_visible(len(clips), waveform.shape[1], number)
-        return Batch(torch.from_numpy(waveform), torch.from_numpy(visible), tuple(skipped))
+            if len(samples) < self.config.min_clip_seconds * SAMPLE_RATE:  # its header was wrong
+                skipped.append(_too_short(record, len(samples), self.config))
+                continue
+            normal = self.config.model.normalize_waveform
+            clips.append((int(index), normalize(samples) if normal else samples))
+        return clips
 
     def _generator(self, purpose: int, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, purpose, *key])

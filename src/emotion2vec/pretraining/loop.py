@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
@@ -20,12 +21,13 @@ from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vecStudent
 from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from emotion2vec.pretraining.config import PretrainConfig, write_config
-from emotion2vec.pretraining.data import Batches, Corpus, batch_loader, scan
+from emotion2vec.pretraining.data import Batch, Batches, Corpus, Skipped, batch_loader, scan
 from emotion2vec.pretraining.monitor import CollapseError, Monitor
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
 
 CHECKPOINT_NAME = "last.safetensors"
+COLLAPSED_NAME = "collapsed.safetensors"
 
 
 class PretrainResult(NamedTuple):
@@ -63,7 +65,8 @@ def pretrain(
     Raises:
         FileExistsError: if `out` holds a run and `resume` is false
         ValueError: if nothing can be trained on, or the checkpoint does not belong to the run
-        CollapseError: if the representation collapses; the state is saved before
+        CollapseError: if the representation collapses; the state is saved before, in
+            `out/collapsed.safetensors`, and `out/last.safetensors` stays the last good one
         OSError: if `out` cannot be written
 
     Source: paper section 3.2 and 4.1.
@@ -74,7 +77,7 @@ def pretrain(
         raise FileExistsError(
             f"{out} already holds a run; add --resume to go on with it, or choose another folder."
         )
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision="no")  # `update` casts by itself, in plain sight
     corpus = scan(records, config, progress=progress and accelerator.is_main_process)
     state = new_state(config, accelerator.device)
     if resume:
@@ -88,7 +91,7 @@ def pretrain(
         )
         monitor.skip(corpus.skipped)
     try:
-        _train(state, config, corpus, accelerator, monitor, checkpoint)
+        _train(state, config, corpus, accelerator, monitor, out)
     finally:
         if monitor:
             monitor.close()
@@ -105,9 +108,9 @@ def _train(
     corpus: Corpus,
     accelerator: Accelerator,
     monitor: Monitor | None,
-    checkpoint: Path,
+    out: Path,
 ) -> None:
-    """Run updates until `config.max_updates`; saves regularly, at the end and on collapse."""
+    """Run updates until `config.max_updates`; logs and saves regularly and at the end."""
     batches = Batches(corpus, config)
     loader = batch_loader(
         batches,
@@ -117,38 +120,61 @@ def _train(
         workers=config.num_workers,
     )
     student = accelerator.prepare_model(state.student)
+    skipped: list[Skipped] = []
     frames, since = 0, time.perf_counter()
 
-    def save() -> None:
+    def save(name: str) -> None:
         if accelerator.is_main_process:
-            save_checkpoint(state, config, corpus.digest, checkpoint)
+            save_checkpoint(state, config, corpus.digest, out / name)
 
     while state.updates < config.max_updates:
-        micro_batches = [next(loader) for _ in range(config.accumulate)]
+        micro_batches = [_check(next(loader)) for _ in range(config.accumulate)]
         metrics = update(state, student, micro_batches, config, accelerator)
         frames += sum(
             config.model.num_frames(batch.waveform.shape[1]) * len(batch.waveform)
             for batch in micro_batches
         )
+        skipped += [item for batch in micro_batches for item in batch.skipped]
         if monitor:
             monitor.bar.update()
-            monitor.skip(item for batch in micro_batches for item in batch.skipped)
         last = state.updates == config.max_updates
-        if state.updates % config.log_every == 0 or last:
-            values = _mean(metrics, accelerator)
-            if monitor:
-                rate = accelerator.num_processes * frames / (time.perf_counter() - since)
-                epoch = state.micro_batches / batches.batches_per_epoch
-                monitor.log(
-                    {"update": state.updates, "epoch": epoch, **values, "frames_per_second": rate}
-                )
+        logs, saves = (
+            last or state.updates % n == 0 for n in (config.log_every, config.save_every)
+        )
+        if not logs and not saves:
+            continue
+        values = _mean(metrics, accelerator)
+        skipped = gather_object(skipped)
+        if monitor:
+            monitor.skip(skipped)
+        skipped = []
+        if monitor and logs:
+            rate = accelerator.num_processes * frames / (time.perf_counter() - since)
+            epoch = state.micro_batches / batches.batches_per_epoch
+            monitor.log(
+                {"update": state.updates, "epoch": epoch, **values, "frames_per_second": rate}
+            )
+        if logs:
             frames, since = 0, time.perf_counter()
-            problem = collapse(values, state.updates, config)
-            if problem:
-                save()
-                raise CollapseError(f"{problem} The run is saved in {checkpoint.parent}.")
-        if state.updates % config.save_every == 0 or last:
-            save()
+        problem = collapse(values, state.updates, config)
+        if problem:  # checked before every save: the last checkpoint is never a broken one
+            save(COLLAPSED_NAME)
+            accelerator.wait_for_everyone()
+            raise CollapseError(
+                f"{problem} The state is in {out / COLLAPSED_NAME}; start a new run."
+            )
+        if saves:
+            save(CHECKPOINT_NAME)
+
+
+def _check(batch: Batch) -> Batch:
+    """Return the batch, unless it is empty because nothing could be read any more."""
+    if not len(batch.waveform):
+        raise ValueError(
+            f"no recording can be read any more: {batch.skipped[0].error}; "
+            "bring the recordings back, then --resume."
+        )
+    return batch
 
 
 def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> TrainState:
@@ -159,7 +185,7 @@ def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> Tra
     >>> new_state(PretrainConfig(model=tiny)).updates
     0
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         student = Emotion2vecStudent(config.model).to(device).train()
     student.encoder.enable_gradient_checkpointing(config.gradient_checkpointing)
@@ -191,15 +217,16 @@ def collapse(metrics: Mapping[str, float], updates: int, config: PretrainConfig)
     Source: data2vec 2.0 stops after 5000 updates if the target's spread is under 0.1 or the
     prediction's under 0.01.
 
-    >>> bad = {"loss": 1.0, "target_spread": 0.01, "prediction_spread": 0.5}
+    >>> bad = {"loss": 1, "gradient_norm": 1, "target_spread": 0.01, "prediction_spread": 0.5}
     >>> collapse(bad, 5000, PretrainConfig()).split(";")[0]
     'the target spread is 0.0100 at update 5000, under the floor of 0.1'
     """
-    if not math.isfinite(metrics["loss"]):
-        return (
-            f"the loss is {metrics['loss']} at update {updates}; lower peak_lr, set clip_norm=1, "
-            "or compute with precision=fp32."
-        )
+    for name in ("loss", "gradient_norm"):
+        if not math.isfinite(metrics[name]):
+            return (
+                f"the {name} is {metrics[name]} at update {updates}; lower peak_lr, set "
+                "clip_norm=1, or compute with precision=fp32."
+            )
     if updates < config.collapse_after:
         return ""
     for name in ("target", "prediction"):

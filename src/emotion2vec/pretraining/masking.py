@@ -79,7 +79,7 @@ def span_mask(
     if num_frames <= span:
         raise ValueError(
             f"a clip has {num_frames} frames and spans are {span}: all would be hidden; "
-            "raise min_seconds or take block masks."
+            "raise min_clip_seconds or take block masks."
         )
     mask = np.zeros((num_rows, num_frames), dtype=bool)
     for row in mask:

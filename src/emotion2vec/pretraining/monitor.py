@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from emotion2vec.atomic import atomic_path
+from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.pretraining.data import Skipped
+
+logger = logging.getLogger(__name__)
 
 
 class CollapseError(RuntimeError):
@@ -33,12 +36,12 @@ class Monitor:
         self.path = folder / "metrics.jsonl"
         self.skipped_path = folder / "skipped.jsonl"
         lines = read_jsonl(self.path) if updates else []
-        _write_jsonl([line for line in lines if line["update"] <= updates], self.path)
+        write_jsonl([line for line in lines if line["update"] <= updates], self.path)
         self.skipped = {
             line["key"]: line["error"]
             for line in (read_jsonl(self.skipped_path) if updates else [])
         }
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates or None)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates + 1)
         self.bar = tqdm(
             total=max_updates, initial=updates, desc="pre-training", disable=not progress
         )
@@ -50,14 +53,18 @@ class Monitor:
             return
         self.skipped |= new
         rows = [{"key": key, "error": error} for key, error in self.skipped.items()]
-        _write_jsonl(rows, self.skipped_path)
+        write_jsonl(rows, self.skipped_path)
         for error in new.values():
-            tqdm.write(f"left out: {error}")
+            logger.warning("left out: %s", error)
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line of metrics; `values["update"]` is the update they belong to."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            reason = f"cannot write {self.path}: {error.strerror}; free space and resume the run"
+            raise OSError(error.errno, reason) from error
         for name, value in values.items():
             if name != "update":
                 self.board.add_scalar(name, value, values["update"])
@@ -71,24 +78,3 @@ class Monitor:
         """Finish the bar and the files."""
         self.bar.close()
         self.board.close()
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects in a JSON-lines file; none if there is no file.
-
-    A last line that a kill cut short is passed over.
-    """
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def _write_jsonl(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -128,7 +128,7 @@ def update(
                 parts = objective(student, state.teacher, batch.to(device), config)
             loss = weigh(parts, config, own=own, total=total)
             # DDP averages gradients over processes, while the counts are already those of all.
-            accelerator.backward(loss * processes)
+            (loss * processes).backward()
         history.append(
             {
                 "loss": loss.detach() * processes * len(batches),

@@ -28,6 +28,9 @@ from emotion2vec.probing.probe import (
 )
 from emotion2vec.probing.report import table, to_json
 
+SMALLEST_MAP = 8
+"""Clips under which a map shows nothing, and t-SNE refuses."""
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -39,8 +42,10 @@ class Benchmark:
     """models first, then the random encoder, log-mel statistics and the constant answer"""
     errors: dict[str, str]
     """by key, of recordings that could not be read"""
-    pooled: dict[str, NDArray[np.float32]] = field(repr=False)
+    vectors: dict[str, NDArray[np.float32]] = field(repr=False)
     """by model, the mean over frames (N, D) of the first fold's test clips"""
+    head: HeadConfig
+    """how the probes were trained"""
 
 
 def benchmark(
@@ -68,22 +73,41 @@ def benchmark(
 
     Raises:
         FileNotFoundError: if a model is not there
-        ValueError: as `emotion2vec.probing.probe.label_set`
+        ValueError: as `emotion2vec.probing.probe.label_set`; without models or seeds; if no
+            recording of a part can be read
     """
+    head = head or HeadConfig()
     label_set(folds)  # before the work, not after it
-    results, pooled = [], {}
+    if not seeds or not models or len(set(models)) < len(models):
+        raise ValueError(
+            f"there are {len(seeds)} seeds and the models {list(models)}; "
+            "give at least one of each, and each model once."
+        )
+    # All are loaded before the first is probed: a wrong name costs no work.
+    backbones = [load_backbone(n, layer=layer) for n in (*models, f"random:{models[0]}")]
+    results, vectors = [], {}
     errors: dict[str, str] = {}
-    for name in (*models, f"random:{models[0]}"):
-        frames, failed = extract_frames(folds, load_backbone(name, layer=layer), progress=progress)
+    for backbone in backbones:
+        frames, failed = extract_frames(folds, backbone, progress=progress)
         errors |= failed
-        folds = without(folds, failed)
-        pooled[name] = _pool(frames, folds)
-        results.append(probe(folds, name, frames, head=head, seeds=seeds, progress=progress))
+        folds = _readable(folds, failed)
+        vectors[backbone.name] = _pool(frames, folds)
+        results.append(
+            probe(folds, backbone.name, frames, head=head, seeds=seeds, progress=progress)
+        )
     if importlib.util.find_spec("sklearn"):
         frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
         results.append(statistics_baseline(folds, frames, "log-mel statistics"))
     results.append(constant_baseline(folds))
-    return Benchmark(folds, tuple(results), errors, pooled)
+    return Benchmark(folds, tuple(results), errors, vectors, head)
+
+
+def _readable(folds: Folds, errors: dict[str, str]) -> Folds:
+    try:
+        return without(folds, errors)
+    except ValueError as error:
+        reason = next(iter(errors.values()))
+        raise ValueError(f"{error} {len(errors)} could not be read: {reason}") from error
 
 
 def _pool(frames: Frames, folds: Folds) -> NDArray[np.float32]:
@@ -101,18 +125,18 @@ def write_report(found: Benchmark, out: str | Path) -> None:
     """
     out = Path(out)
     with atomic_path(out / "results.txt") as path:
-        path.write_text(table(found.results, found.folds) + "\n", encoding="utf-8")
+        path.write_text(table(found.results, found.folds, found.head) + "\n", encoding="utf-8")
     with atomic_path(out / "results.json") as path:
-        path.write_text(to_json(found.results, found.folds) + "\n", encoding="utf-8")
+        path.write_text(to_json(found.results, found.folds, found.head) + "\n", encoding="utf-8")
     labels = label_set(found.folds)
-    model, random = found.results[0], found.results[len(found.pooled) - 1]
+    model, random = found.results[0], found.results[len(found.vectors) - 1]
     matrices = {short_name(result.name): result.confusion(labels) for result in (model, random)}
     _save(confusion_figure(matrices, labels), out / "confusion.png")
     first = model.runs[0]
-    if importlib.util.find_spec("umap") or importlib.util.find_spec("sklearn"):
-        assert first.embeddings is not None
+    has_method = importlib.util.find_spec("umap") or importlib.util.find_spec("sklearn")
+    if has_method and first.embeddings is not None and len(first.keys) >= SMALLEST_MAP:
         panels = {
-            "frozen features, mean over frames": found.pooled[model.name],
+            "frozen features, mean over frames": found.vectors[model.name],
             "first layer of the probe": first.embeddings,
         }
         _save(map_figure(panels, first.truth), out / "map.png")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -51,17 +50,7 @@ def folds_from_file(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"the folds {path} are not a file; check the path.")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        name = name or next(iter(entries))
-        parts = entries[name]["folds"] if name in entries else None
-    except (ValueError, AttributeError, LookupError, StopIteration, TypeError) as error:
-        raise ValueError(
-            f'{path} is no file of folds; it must be {{"name": {{"folds": [{{"train": [keys], '
-            f'"test": [keys]}}]}}}}.'
-        ) from error
-    if parts is None:
-        raise ValueError(f"{path} has no folds {name!r}; it has {', '.join(entries)}.")
+    name, parts = _read_parts(path, name)
     by_key = {record.key: record for record in records}
     wanted = [key for part in parts for keys in part.values() for key in keys]
     missing = {key for key in wanted if key not in by_key}
@@ -76,6 +65,30 @@ def folds_from_file(
     ]
     cut = "" if all("valid" in part for part in parts) else f"; {_CUT} with seed {seed}"
     return Folds(tuple(folds), f"{len(folds)} folds {name!r} of {path.name}{cut}")
+
+
+def _read_parts(path: Path, name: str | None) -> tuple[str, list[dict[str, list[str]]]]:
+    """Return the name of the folds and, for each, the keys of its parts."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        name = name or next(iter(entries))
+        if name not in entries:
+            raise ValueError(f"{path} has no folds {name!r}; it has {', '.join(entries)}.")
+        parts = entries[name]["folds"]
+        for part in parts:
+            sides = [set(part[side]) for side in part]
+            if not {"train", "test"} <= set(part) <= {"train", "valid", "test"}:
+                raise TypeError
+            if sum(map(len, sides)) != len(set.union(*sides)):
+                raise ValueError(f"{path}: a fold has a key in two parts; keep them apart.")
+        if not parts:
+            raise TypeError
+    except (json.JSONDecodeError, AttributeError, LookupError, StopIteration, TypeError) as error:
+        raise ValueError(
+            f'{path} is no file of folds; it must be {{"name": {{"folds": [{{"train": [keys], '
+            f'"test": [keys]}}]}}}}, each fold with an optional "valid".'
+        ) from error
+    return name, parts
 
 
 def folds_by_speaker(records: Sequence[Record], num_folds: int, *, seed: int = 0) -> Folds:
@@ -129,15 +142,24 @@ def _with_valid(parts: dict[str, list[Record]], seed: int) -> Fold:
         chosen = set(np.random.default_rng(seed).choice(owners, count, replace=False))
         valid = [record for record in train if owner[record.key] in chosen]
         train = [record for record in train if owner[record.key] not in chosen]
-    if not train or not valid or not parts["test"]:
+    return check_parts(Fold(tuple(train), tuple(valid), tuple(parts["test"])))
+
+
+def check_parts(fold: Fold) -> Fold:
+    """The fold, if each part has recordings.
+
+    Raises:
+        ValueError: if one has none
+    """
+    if not all(fold):
         raise ValueError(
-            f"a fold has {len(train)} recordings to train, {len(valid)} to validate and "
-            f"{len(parts['test'])} to test; each part needs some, check the folds."
+            f"a fold has {len(fold.train)} recordings to train, {len(fold.valid)} to validate and "
+            f"{len(fold.test)} to test; each part needs some, check folds and recordings."
         )
-    return Fold(tuple(train), tuple(valid), tuple(parts["test"]))
+    return fold
 
 
 def shared_speakers(fold: Fold) -> int:
     """Speakers who are both in the test part and in what the probe was trained or chosen on."""
-    seen = Counter(record.speaker for record in (*fold.train, *fold.valid))
-    return len({r.speaker for r in fold.test if r.speaker is not None and r.speaker in seen})
+    seen = {record.speaker for record in (*fold.train, *fold.valid)} - {None}
+    return len(seen & {record.speaker for record in fold.test})

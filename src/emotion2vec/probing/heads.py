@@ -30,6 +30,12 @@ class HeadConfig:
     step_epochs: int = 10
     """Epochs from the lowest to the highest learning rate; momentum runs the other way."""
 
+    def __post_init__(self) -> None:
+        """Refuse a head that would not be trained."""
+        for name in ("hidden_dim", "epochs", "batch_size", "step_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
 
 class LinearProbe(nn.Module):
     """Linear, ReLU, mean over each clip's frames, linear: logits (N, C).

@@ -22,7 +22,7 @@ from emotion2vec.metrics import (
     classification_scores,
     confusion_matrix,
 )
-from emotion2vec.probing.folds import Fold, Folds
+from emotion2vec.probing.folds import Fold, Folds, check_parts
 from emotion2vec.probing.heads import FrameSet, HeadConfig, embed, fit_probe, predict
 
 
@@ -100,10 +100,10 @@ def label_set(folds: Folds) -> list[str]:
         ValueError: if a recording has no emotion, or a fold tests one that it does not train on
     """
     for number, fold in enumerate(folds.folds, start=1):
-        without = [r.key for part in fold for r in part if r.emotion is None]
-        if without:
+        bare = [r.key for part in fold for r in part if r.emotion is None]
+        if bare:
             raise ValueError(
-                f"{len(without)} recordings have no label 'emotion', such as {without[0]!r}; "
+                f"{len(bare)} recordings have no label 'emotion', such as {bare[0]!r}; "
                 "add it to the manifest or leave them out."
             )
         known = {r.emotion for r in fold.train}
@@ -135,12 +135,16 @@ def extract_frames(
 
 
 def without(folds: Folds, keys: Collection[str]) -> Folds:
-    """The folds without some recordings, such as those that could not be read."""
+    """The folds without some recordings, such as those that could not be read.
+
+    Raises:
+        ValueError: if a part is empty then
+    """
     kept = [
         Fold(*(tuple(r for r in part if r.key not in keys) for part in fold))
         for fold in folds.folds
     ]
-    return folds._replace(folds=tuple(kept))
+    return folds._replace(folds=tuple(check_parts(fold) for fold in kept))
 
 
 def probe(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from emotion2vec.probing.folds import Folds, shared_speakers
+from emotion2vec.probing.heads import HeadConfig
 from emotion2vec.probing.probe import ProbeResult
 
 
-def table(results: Sequence[ProbeResult], folds: Folds) -> str:
+def table(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None) -> str:
     """The results side by side: WA, UA, WF1 pooled over folds and in every fold, in percent."""
-    lines = [f"Protocol: {folds.protocol}."]
+    epochs = (head or HeadConfig()).epochs
+    lines = [f"Protocol: {folds.protocol}; probes of {epochs} epochs, the best on validation."]
     shared = [shared_speakers(fold) for fold in folds.folds]
     if any(shared):
         lines.append(
@@ -61,10 +64,13 @@ def _folds(result: ProbeResult) -> list[str]:
 _NAMES = ("wa", "ua", "wf1")
 
 
-def as_dict(results: Sequence[ProbeResult], folds: Folds) -> dict[str, Any]:
-    """All scores, in [0, 1], and predictions, ready for JSON."""
+def as_dict(
+    results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None
+) -> dict[str, Any]:
+    """All scores, in [0, 1], predictions and how the probe was trained, ready for JSON."""
     return {
         "protocol": folds.protocol,
+        "probe": asdict(head or HeadConfig()),
         "shared_speakers": [shared_speakers(fold) for fold in folds.folds],
         "results": [
             {
@@ -88,6 +94,6 @@ def as_dict(results: Sequence[ProbeResult], folds: Folds) -> dict[str, Any]:
     }
 
 
-def to_json(results: Sequence[ProbeResult], folds: Folds) -> str:
+def to_json(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None) -> str:
     """`as_dict` as text."""
-    return json.dumps(as_dict(results, folds), indent=2, ensure_ascii=False)
+    return json.dumps(as_dict(results, folds, head), indent=2)

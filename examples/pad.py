@@ -1,6 +1,6 @@
 """A batch of clips answers as each clip alone.
 
-python examples/batch.py runs/demo/final data/moods/clips/m1-sad-03.ogg data/moods/clips/f1-sad-01.ogg
+python examples/pad.py runs/demo/final data/moods/clips/m1-sad-03.ogg data/moods/clips/f1-sad-01.ogg
 """
 
 import sys
