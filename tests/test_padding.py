@@ -51,6 +51,8 @@ def encode_alone_and_together(
                 ),
             ]
             for ours, theirs in pairs:
+                if not theirs.numel():  # a variant without utterance tokens
+                    continue
                 assert relative_error(ours, theirs) <= TOLERANCE
             assert together.last_hidden_state[row, frames:].eq(0).all()
 
