@@ -154,4 +154,4 @@ def short_name(name: str) -> str:
 
 def _save(figure: Any, target: Path) -> None:
     with atomic_path(target) as path:
-        figure.savefig(path, format="png", dpi=130)
+        figure.savefig(path, format="png", dpi=130, bbox_inches="tight")
