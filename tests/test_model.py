@@ -198,14 +198,16 @@ def test_gradient_checkpointing_changes_nothing_but_memory(tiny_config: Emotion2
 def test_gradients_of_sdpa_are_those_of_eager(tiny_config: Emotion2vecConfig) -> None:
     model = Emotion2vec(tiny_config).eval()
     batch = torch.randn(2, 8000)
+    weights = torch.randn(2, 24, tiny_config.embed_dim)
     scales = []
     for attention in ("sdpa", "eager"):
         model.set_attention(attention)
         model.zero_grad()
-        model(batch).last_hidden_state.square().mean().backward()
+        # Weighed at random: the plain square of a normalized output has no gradient.
+        (model(batch).last_hidden_state * weights).sum().backward()
         assert model.context.alibi_scale.grad is not None
         scales.append(model.context.alibi_scale.grad.clone())
-    assert scales[0].abs().max() > 0
+    assert scales[0].abs().max() > 1e-3
     assert relative_error(*scales) <= 1e-4
 
 
