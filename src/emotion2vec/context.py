@@ -108,8 +108,7 @@ class ContextEncoder(nn.Module):
         if visible is None:
             x = features + self.positional_encoder(features, keep)
         else:
-            hidden = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
-            hidden = hidden.scatter(1, visible, False)
+            hidden = hidden_mask(visible, features.shape[1])
             positions = self.positional_encoder(
                 features.masked_fill(hidden.unsqueeze(-1), 0.0), keep
             )
@@ -152,3 +151,13 @@ class ContextEncoder(nn.Module):
         # A scale under zero would reward distance; the reference clamps it, gradient included.
         bias = distances * -(slopes * scale.clamp_min(0)).view(1, -1, 1, 1)
         return bias if padding is None else bias + padding
+
+
+def hidden_mask(visible: Tensor, num_frames: int) -> Tensor:
+    """Which frames are not visible: time indices (B, V) -> (B, T), True at hidden ones.
+
+    >>> hidden_mask(torch.tensor([[0, 2]]), 4).tolist()
+    [[False, True, False, True]]
+    """
+    hidden = torch.ones(len(visible), num_frames, dtype=torch.bool, device=visible.device)
+    return hidden.scatter(1, visible, False)

@@ -130,10 +130,7 @@ def _train(
     while state.updates < config.max_updates:
         micro_batches = [_check(next(loader)) for _ in range(config.accumulate)]
         metrics = update(state, student, micro_batches, config, accelerator)
-        frames += sum(
-            config.model.num_frames(batch.waveform.shape[1]) * len(batch.waveform)
-            for batch in micro_batches
-        )
+        frames += _count_frames(micro_batches, config)
         skipped += [item for batch in micro_batches for item in batch.skipped]
         if monitor:
             monitor.bar.update()
@@ -165,6 +162,13 @@ def _train(
             )
         if saves:
             save(CHECKPOINT_NAME)
+
+
+def _count_frames(batches: Sequence[Batch], config: PretrainConfig) -> int:
+    """Return the frames of all clips, masks not counted."""
+    return sum(
+        len(batch.waveform) * config.model.num_frames(batch.waveform.shape[1]) for batch in batches
+    )
 
 
 def _check(batch: Batch) -> Batch:

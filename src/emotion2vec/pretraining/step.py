@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from emotion2vec.context import hidden_mask
 from emotion2vec.losses import UTTERANCE_LOSSES, frame_loss, spread
 from emotion2vec.pretraining.checkpoint import TrainState
 from emotion2vec.pretraining.config import PretrainConfig
@@ -51,8 +52,7 @@ def objective(
     targets = teacher(output.features.detach())
     frame_target = targets.frames.repeat_interleave(num_masks, dim=0)  # (R, T, D)
     utterance_target = targets.utterance.repeat_interleave(num_masks, dim=0)  # (R, D)
-    hidden = torch.ones(rows, num_frames, dtype=torch.bool, device=device)
-    hidden = hidden.scatter(1, batch.visible.flatten(0, 1), False)  # (R, T)
+    hidden = hidden_mask(batch.visible.flatten(0, 1), num_frames)  # (R, T)
 
     utterance = torch.zeros((), device=device)
     if config.utterance_loss != "none":
