@@ -27,6 +27,8 @@ FLOORS = [
     {"probing.probe", "pretraining.data", "pretraining.checkpoint"},
     {"probing.report", "pretraining.step", "pretraining.monitor"},
     {"probing.benchmark", "pretraining.loop"},
+    {"commands.output"},
+    {"commands.extract", "commands.pretrain", "commands.probe"},
     {"cli"},
     {"__main__"},
 ]
@@ -84,7 +86,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef) and name_of(path) != "cli":
+        if isinstance(node, ast.FunctionDef) and not name_of(path).startswith("commands"):
             body = node.end_lineno - node.body[0].lineno + 1  # type: ignore[operator]
             assert body <= 60, node.name
 

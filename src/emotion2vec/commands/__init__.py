@@ -1,0 +1,1 @@
+"""The subcommands of `emotion2vec`, one file a journey; nothing heavy is imported at their tops."""
