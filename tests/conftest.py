@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emotion2vec import Emotion2vecConfig
+from emotion2vec.reference import reference_table
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; no test asks a hub
 
@@ -41,11 +42,21 @@ def load_golden(name: str) -> Golden:
     """The golden pair `name`, such as "inference/base_tiny"."""
     facts = json.loads((PARITY / f"{name}.json").read_text())
     tensors = load_file(PARITY / f"{name}.safetensors")
+    tensors |= {name: tensors[twin] for name, twin in facts["same_as"].items()}
     shared = facts["shared_with_chunk"]
     if shared:
-        chunk = load_file(PARITY / "pretrain" / "chunk.safetensors")
+        chunk = load_golden("pretrain/chunk").tensors
         tensors |= {name: chunk[name] for name in shared}
     return Golden(facts, tensors)
+
+
+def under_our_names(theirs: dict[str, Tensor], config: Emotion2vecConfig) -> dict[str, Tensor]:
+    """Tensors of any kind under the names of our student and classifier."""
+    names = {origin.names[0]: ours for ours, origin in reference_table(config).items()}
+    return {
+        names[name]: value.flatten(1) if name.endswith("alibi_scale") else value
+        for name, value in theirs.items()
+    }
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

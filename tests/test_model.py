@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import PARITY, TINY, Golden, load_golden, relative_error
+from conftest import PARITY, TINY, Golden, load_golden, relative_error, under_our_names
 from safetensors.torch import load_file
 from torch import Tensor
 
 from emotion2vec import Emotion2vec, Emotion2vecClassifier, Emotion2vecConfig
-from emotion2vec.convert import config_from_reference, weights_from_reference
 from emotion2vec.layers import alibi_slopes
-from emotion2vec.pretrained import load_weights
+from emotion2vec.reference import config_from_reference
+from emotion2vec.weights import load_weights
 
 VARIANTS = (
     "base_tiny",
@@ -34,11 +34,10 @@ TOLERANCE = 1e-5
 
 
 def load_variant(golden: Golden) -> Emotion2vec:
-    config = config_from_reference(golden.facts["model_conf"])
-    weights = weights_from_reference(golden.under("state/"), config)
+    config = config_from_reference(golden.facts["model_conf"], golden.facts.get("tokens") or ())
+    weights = under_our_names(golden.under("state/"), config)
     model = Emotion2vec(config).eval()
-    own = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
-    load_weights(model, own, "golden")
+    load_weights(model, Emotion2vec.rename_weights(weights), "golden")
     return model
 
 
@@ -105,10 +104,8 @@ def test_normalized_input_agrees_with_the_reference() -> None:
 def test_scores_agree_with_the_reference_and_unused_labels_get_none() -> None:
     golden = load_golden("inference/pluslarge_like_tiny")
     config = config_from_reference(golden.facts["model_conf"], golden.facts["tokens"])
-    weights = weights_from_reference(golden.under("state/"), config)
     model = Emotion2vecClassifier(config).eval()
-    named = {k if k.startswith("classifier.") else f"encoder.{k}": v for k, v in weights.items()}
-    load_weights(model, named, "golden")
+    load_weights(model, under_our_names(golden.under("state/"), config), "golden")
     for length in ("n5000", "n16000", "n48123"):
         with torch.no_grad():
             logits = model(waveform(length))
@@ -151,7 +148,7 @@ def test_the_base_model_agrees_with_the_reference() -> None:
     for name, shape in names.items():
         if ".decoder." not in name:
             state[name] = formula_weight(name, shape, golden.facts["seed"])
-    weights = weights_from_reference(state, config)
+    weights = Emotion2vec.rename_weights(under_our_names(state, config))
     assert set(weights) == set(own)
     load_weights(model, weights, "formula")
     assert sum(p.numel() for p in model.parameters()) == golden.facts["params"] == 93_171_212
@@ -256,7 +253,8 @@ def test_initial_weights_are_distributed_as_the_references() -> None:
     own = model.state_dict()
     checked = 0
     for name, facts in stats["params"].items():
-        ours = next(iter(weights_from_reference({name: torch.zeros(1, 1)}, config)))
+        ours = next(iter(under_our_names({name: torch.zeros(1, 1)}, config)))
+        ours = ours.removeprefix("encoder.")
         if ours not in own or name.endswith("extra_tokens"):
             continue
         checked += 1

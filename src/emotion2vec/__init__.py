@@ -13,6 +13,7 @@ _PUBLIC = {
     "Emotion2vecClassifier": "model",
     "Emotion2vecConfig": "config",
     "Emotion2vecStudent": "model",
+    "convert_checkpoint": "convert",
 }
 
 __all__ = ["__version__", *_PUBLIC]

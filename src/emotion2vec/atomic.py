@@ -1,9 +1,11 @@
-"""Files that are either whole or not there: write under a temporary name, then rename."""
+"""Files and folders that are whole or not there: write under a temporary name, then rename."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,3 +43,54 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the error on its way says what matters
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: str | Path, *, mark: str) -> Iterator[Path]:
+    """A temporary folder beside `target`, which takes its place when the block ends well.
+
+    If the block fails, what it wrote is removed and what stood at `target` before stays.
+
+    Args:
+        target: the folder to make; what stands there is replaced if it is empty or holds `mark`
+        mark: name of a file by which a folder is known to be of the same kind
+
+    Raises:
+        FileExistsError: if something else stands at `target`; nothing is written then
+        OSError: if the place cannot be written or the disk is full; the message names `target`
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_folder(folder / "a", mark="b.txt") as path:
+    ...     _ = (path / "b.txt").write_text("whole")
+    >>> [file.name for file in folder.rglob("*")]
+    ['a', 'b.txt']
+    """
+    target = Path(target)
+    if target.exists() and not (
+        target.is_dir() and (_is_empty(target) or (target / mark).exists())
+    ):
+        raise FileExistsError(
+            f"{target} exists and is neither empty nor has a {mark}; choose another place."
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            made, old = temporary / "new", temporary / "old"
+            made.mkdir()
+            yield made
+            if target.exists():
+                os.replace(target, old)
+            os.replace(made, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {target}: {error.strerror or error}; free space or choose another place",
+        ) from error
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None

@@ -12,7 +12,9 @@ from io import TextIOWrapper
 from cyclopts import App
 
 from emotion2vec import __version__
+from emotion2vec.commands.convert import convert
 from emotion2vec.commands.extract import extract
+from emotion2vec.commands.models import models
 from emotion2vec.commands.pretrain import pretrain
 from emotion2vec.commands.probe import probe
 
@@ -24,6 +26,7 @@ _EXTRAS = {
     "sklearn": "eval",
     "matplotlib": "eval",
     "transformers": "hf",
+    "modelscope": "modelscope",
 }
 
 app = App(
@@ -34,7 +37,7 @@ app = App(
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-for _command in (pretrain, extract, probe):
+for _command in (pretrain, extract, probe, convert, models):
     app.command(_command)
 
 
@@ -45,7 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # file names need not be valid text
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING)
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
+    logging.getLogger("emotion2vec").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         code = app([a for a in arguments if a != "--debug"], result_action="return_value")
     except (ValueError, OSError, RuntimeError, ImportError) as error:

@@ -1,164 +1,272 @@
-"""Reference configurations and weights -> ours, in memory.
+"""A published checkpoint -> a folder that `from_pretrained` reads, strictly.
 
-The reference is what FunASR and fairseq publish: a nested `model_conf` and a state dict in which
-the encoder is `modality_encoders.AUDIO.*` and `blocks.*`.
+Every name in the checkpoint is used, or listed as left out with the reason, or an error.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.atomic import atomic_folder
+from emotion2vec.checkpoints import Checkpoint, open_checkpoint
+from emotion2vec.reference import Origin
+from emotion2vec.weights import write_folder, write_weights
 
-# The reference's name of a field -> ours, by where it stands in `model_conf`.
-_MODEL = {
-    "embed_dim": "embed_dim",
-    "num_heads": "num_heads",
-    "depth": "depth",
-    "mlp_ratio": "mlp_ratio",
-    "norm_eps": "norm_eps",
-    "normalize": "normalize_waveform",
-    "layer_norm_first": "pre_norm",
-    "attention_dropout": "attention_dropout",
-    "encoder_dropout": "projection_dropout",
-    "activation_dropout": "activation_dropout",
-    "post_mlp_drop": "mlp_dropout",
-    "dropout_input": "input_dropout",
+CONVERSION_NAME = "conversion.json"
+TEACHER_NAME = "teacher.safetensors"
+
+_DECODER = "modality_encoders.AUDIO.decoder."
+# What a checkpoint may hold beyond the model, by how its names begin, and why it is left out.
+_LEFT_OUT = {
+    "_ema": "teacher",
+    "criterion.": "criterion",
+    _DECODER: "decoder, no part of a classifier",
+    "modality_encoders.IMAGE.": "other modalities",
+    "modality_encoders.TEXT.": "other modalities",
+    "recon_proj.": "pre-training head",
+    "final_proj.": "pre-training head",  # data2vec 1
+    "mask_emb": "pre-training head",  # data2vec 1: hidden frames are zero here
+    "masked_spec_embed": "pre-training head",  # the same in transformers
+    "lm_head.": "head of another task",
+    "classifier.": "head of another task",
+    "projector.": "head of another task",
 }
-_AUDIO = {
-    "prenet_depth": "prenet_depth",
-    "prenet_dropout": "prenet_dropout",
-    "conv_pos_depth": "position_depth",
-    "conv_pos_width": "position_width",
-    "conv_pos_groups": "position_groups",
-    "conv_pos_pre_ln": "position_pre_norm",
-    "num_extra_tokens": "num_utterance_tokens",
-    "use_alibi_encoder": "alibi",
-    "learned_alibi_scale_per_head": "alibi_scale_per_head",
-    "learned_alibi_scale_per_layer": "alibi_scale_per_layer",
-}
-_DECODER = {
-    "decoder_dim": "decoder_dim",
-    "decoder_layers": "decoder_depth",
-    "decoder_kernel": "decoder_kernel",
-    "decoder_groups": "decoder_groups",
-    "input_dropout": "decoder_dropout",
-}
-_RENAMES = (
-    (r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.0\.", r"convs.\1.conv."),
-    (
-        r"modality_encoders\.AUDIO\.local_encoder\.conv_layers\.(\d+)\.2\.(?:1\.)?",
-        r"convs.\1.norm.",
-    ),
-    (r"convs\.", "feature_encoder.layers."),
-    (r"modality_encoders\.AUDIO\.project_features\.1\.", "feature_projection.norm."),
-    (r"modality_encoders\.AUDIO\.project_features\.2\.", "feature_projection.linear."),
-    (r"modality_encoders\.AUDIO\.extra_tokens$", "context.utterance_tokens"),
-    (r"modality_encoders\.AUDIO\.alibi_scale$", "context.alibi_scale"),
-    (r"modality_encoders\.AUDIO\.context_encoder\.norm\.", "context.prenet_norm."),
-    (r"modality_encoders\.AUDIO\.context_encoder\.blocks\.", "context.prenet."),
-    (r"modality_encoders\.AUDIO\.decoder\.blocks\.(\d+)\.0\.", r"decoder.layers.\1.conv."),
-    (r"modality_encoders\.AUDIO\.decoder\.proj\.", "decoder.projection."),
-    (r"^blocks\.", "context.main."),
-    (r"^norm\.", "context.norm."),
-    (r"^proj\.", "classifier."),
-    (r"\.attn\.proj\.", ".attention.projection."),
-    (r"\.attn\.qkv\.", ".attention.qkv."),
-)
 
 
-def config_from_reference(
-    model_conf: Mapping[str, Any], labels: Sequence[str] = (), *, drop_residual: bool = True
-) -> Emotion2vecConfig:
-    """The architecture in a reference `model_conf` (FunASR's yaml, fairseq's `cfg.model`).
+class Conversion(NamedTuple):
+    """What came of a checkpoint."""
+
+    folder: Path
+    kind: str
+    """"encoder", "classifier", or "student": encoder and decoder, to go on with pre-training"""
+    origin: str
+    """what wrote the checkpoint"""
+    num_parameters: int
+    labels: tuple[str, ...]
+    has_teacher: bool
+    """whether the folder has `teacher.safetensors`"""
+    dropped: dict[str, tuple[str, ...]]
+    """what of the checkpoint is not in the folder: reason -> names"""
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = [f"{self.kind} of {self.num_parameters / 1e6:.1f} M parameters"]
+        if self.labels:
+            parts.append(f"{len(self.labels)} labels")
+        if self.has_teacher:
+            parts.append("with its teacher")
+        left = ", ".join(f"{reason} ({len(names)})" for reason, names in self.dropped.items())
+        return f"{self.folder}: {', '.join(parts)}" + (f"; left out: {left}." if left else ".")
+
+
+def convert_checkpoint(source: str | Path, out: str | Path) -> Conversion:
+    """Write a published checkpoint into `out` as `from_pretrained` reads it; nothing in it is run.
+
+    The folder appears whole or not at all. Half-precision and double weights are stored as
+    float32. A classifier loads with `Emotion2vecClassifier`, a student with `Emotion2vecStudent`,
+    and `Emotion2vec` loads all three kinds; transformers' classes too (`emotion2vec.hf`).
 
     Args:
-        model_conf: nested fields; training settings in it are passed over
-        labels: classes of the checkpoint's classifier, if it has one
-        drop_residual: whether a pre-norm model forgets its residual, as all were trained
+        source: a FunASR folder of a published model (`config.yaml`, `model.pt`, `tokens.txt`), a
+            fairseq .pt of emotion2vec, data2vec 2.0 or data2vec 1, or a transformers folder of
+            data2vec 1
+        out: a folder that is new, empty, or of an earlier conversion
 
     Raises:
-        ValueError: if the model computes something that this encoder does not
+        FileNotFoundError: if the source, or a file of it, is missing
+        FileExistsError: if `out` holds something else
+        ValueError: if weights are missing, unknown or of another shape (the message names them),
+            or the file asks for anything to be run
+        OSError: if `out` cannot be written
 
-    >>> conf = {"embed_dim": 48, "num_heads": 12, "depth": 3, "modalities": {"audio": {}}}
-    >>> config_from_reference(conf).depth
-    3
+    Source: FunASR's load_pretrained_model, fairseq's checkpoint_utils.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> convert_checkpoint(folder, folder / "out")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: ... has neither config.yaml (FunASR) nor config.json (transformers); ...
     """
-    audio = model_conf["modalities"]["audio"]
-    decoder = audio.get("decoder") or {}
-    if audio.get("learned_alibi"):
-        raise ValueError("learned_alibi is true; learned bias tables exist in no released model.")
-    if model_conf.get("end_of_block_targets"):
-        raise ValueError("end_of_block_targets is true; targets here are the MLPs' outputs.")
-    values: dict[str, Any] = {}
-    for source, names in ((model_conf, _MODEL), (audio, _AUDIO), (decoder, _DECODER)):
-        values |= {new: source[old] for old, new in names.items() if source.get(old) is not None}
-    if "feature_encoder_spec" in audio:
-        values |= parse_conv_spec(audio["feature_encoder_spec"])
-    if audio.get("extractor_mode", "layer_norm") != "layer_norm":
-        values["conv_norm"] = "group"
-    values["drop_residual"] = drop_residual and values.get("pre_norm", False)
-    return Emotion2vecConfig(**values, labels=tuple(labels))
+    checkpoint = open_checkpoint(source)
+    kind = _kind(checkpoint)
+    table = {name: o for name, o in checkpoint.table.items() if name.split(".")[0] in _PARTS[kind]}
+    weights, used = _gather(checkpoint.weights, table, checkpoint.scopes, checkpoint.file)
+    teacher, dropped = _gather_teacher(checkpoint, kind)
+    _account(checkpoint, kind, used, dropped)
+    if kind == "encoder":
+        weights = {name.removeprefix("encoder."): value for name, value in weights.items()}
+    config = checkpoint.config if kind == "classifier" else replace(checkpoint.config, labels=())
+    conversion = Conversion(
+        Path(out), kind, checkpoint.origin, sum(w.numel() for w in weights.values()),
+        config.labels, bool(teacher), {why: tuple(sorted(n)) for why, n in dropped.items()},
+    )  # fmt: skip
+    digest = _digest(checkpoint.file)
+    with atomic_folder(out, mark=CONVERSION_NAME) as folder:
+        write_folder(config, weights, folder)
+        if teacher:
+            write_weights(teacher, folder / TEACHER_NAME)
+        facts = conversion._asdict() | {
+            "folder": None, "source": Path(source).name, "file": checkpoint.file.name,
+            "sha256": digest,
+        }  # fmt: skip
+        del facts["folder"]
+        (folder / CONVERSION_NAME).write_text(
+            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    return conversion
 
 
-def parse_conv_spec(spec: str) -> dict[str, tuple[int, ...]]:
-    """Channels, kernels and strides in the reference's convolution spec, without running it.
-
-    >>> parse_conv_spec("[(512, 10, 5)] + [(512, 3, 2)] * 2")["conv_kernels"]
-    (10, 3, 3)
-    """
-    layers: list[tuple[int, int, int]] = []
-    for term, times in re.findall(r"(\[[^\]]*\])(?:\s*\*\s*(\d+))?", spec):
-        layers += list(ast.literal_eval(term)) * int(times or 1)
-    if not layers or any(len(layer) != 3 for layer in layers):
-        raise ValueError(f"{spec!r} is no list of (channels, kernel, stride); check the config.")
-    channels, kernels, strides = zip(*layers, strict=True)
-    return {"conv_channels": channels, "conv_kernels": kernels, "conv_strides": strides}
+_PARTS = {
+    "encoder": ("encoder",),
+    "student": ("encoder", "decoder"),
+    "classifier": ("encoder", "classifier"),
+}
 
 
-def weights_from_reference(
-    state: Mapping[str, Tensor], config: Emotion2vecConfig
-) -> dict[str, Tensor]:
-    """Reference weights under our names: `encoder.*` parts without prefix, decoder, classifier.
-
-    Takes the student's names and the teacher's (`_ema`) alike.
+def _kind(checkpoint: Checkpoint) -> str:
+    """Return which of our models the checkpoint is.
 
     Raises:
-        ValueError: that lists the names it does not know
+        ValueError: if there is a classifier without labels
     """
-    weights = {}
-    for name, value in state.items():
-        new = rename_reference(name, config)
-        weights[new] = value.flatten(1) if new == "context.alibi_scale" else value
-    unknown = [name for name in weights if name.startswith(("modality_encoders.", "_"))]
-    if unknown:
-        raise ValueError(f"{len(unknown)} weights are unknown: {', '.join(unknown[:8])}.")
-    return weights
+    names = [_local(name, checkpoint.scopes) for name in checkpoint.weights]
+    if checkpoint.config.labels:
+        return "classifier"
+    heads = [name for name in names if name in ("proj.weight", "proj.bias")]
+    if heads and "decoder.projection.weight" in checkpoint.table:
+        raise ValueError(
+            f"{checkpoint.file} has a classifier (proj) but no labels; put tokens.txt beside it."
+        )
+    return "student" if any(".decoder." in name for name in names) else "encoder"
 
 
-def rename_reference(name: str, config: Emotion2vecConfig) -> str:
-    """Our name of a reference weight.
+def _gather(
+    state: Mapping[str, Tensor],
+    table: Mapping[str, Origin],
+    scopes: tuple[tuple[str, str], ...],
+    file: Path,
+) -> tuple[dict[str, Tensor], set[str]]:
+    """Return our weights, in float32, and the names in the file that they came from.
 
-    >>> rename_reference("blocks.0.attn.proj.bias", Emotion2vecConfig(prenet_depth=4))
-    'context.blocks.4.attention.projection.bias'
+    Raises:
+        ValueError: that lists what is missing or of another shape
     """
-    prefix = r"^modality_encoders\.AUDIO\.relative_positional_encoder\."
-    # A norm before the positional convolutions makes them the second part of a sequence.
-    nested = r"1\." if config.position_pre_norm else ""
-    positions = [(rf"{prefix}{nested}(\d+)\.0\.", r"POS\1."), (rf"{prefix}0\.", "PRE")]
-    for pattern, replacement in (*positions, *_RENAMES):
-        name = re.sub(pattern, replacement, name)
-    if name.startswith("POS"):  # the reference counts from 1: its index 0 is a transpose
-        layer, parameter = name[3:].split(".", 1)
-        return f"context.positional_encoder.layers.{int(layer) - 1}.conv.{parameter}"
-    name = re.sub("^PRE", "context.positional_encoder.pre_norm.", name)
-    name = re.sub(r"^context\.prenet\.", "context.blocks.", name)
-    main = re.match(r"^context\.main\.(\d+)\.(.*)", name)
-    if main:
-        return f"context.blocks.{int(main[1]) + config.prenet_depth}.{main[2]}"
+    weights, used, problems = {}, set(), []
+    for name, origin in table.items():
+        found = [_find(theirs, state, scopes) for theirs in origin.names]
+        missing = [t for t, f in zip(origin.names, found, strict=True) if f is None]
+        if missing:
+            problems += [f"missing {theirs}" for theirs in missing]
+            continue
+        parts = [state[theirs] for theirs in found if theirs is not None]
+        value = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if name.endswith("alibi_scale") and value.ndim in (4, 5):  # 4: old checkpoints
+            value = value.flatten(1)
+        if tuple(value.shape) != origin.shape:
+            what = f"{origin.names[0]} has shape {tuple(value.shape)} instead of {origin.shape}"
+            problems.append(what)
+            continue
+        weights[name] = value.detach().to(torch.float32, copy=True)
+        used |= set(filter(None, found))
+    if problems:
+        raise ValueError(f"{file} does not fit its settings: {_some(problems, '; ')}.")
+    return weights, used
+
+
+def _find(
+    name: str, state: Mapping[str, Tensor], scopes: tuple[tuple[str, str], ...]
+) -> str | None:
+    """Return under which name a weight is in the file; as in FunASR the last that fits counts."""
+    found = [candidate for candidate in _candidates(name, scopes) if candidate in state]
+    return found[-1] if found else None
+
+
+def _candidates(name: str, scopes: tuple[tuple[str, str], ...]) -> list[str]:
+    return [
+        name,
+        *(f"{theirs}{name.removeprefix(ours)}" for theirs, ours in scopes if name.startswith(ours)),
+    ]
+
+
+def _local(name: str, scopes: tuple[tuple[str, str], ...]) -> str:
+    """Return a name of the file without its prefix: what the reference calls it."""
+    for theirs, ours in reversed(scopes):
+        if theirs and name.startswith(theirs):
+            return f"{ours}{name.removeprefix(theirs)}"
     return name
+
+
+def _gather_teacher(
+    checkpoint: Checkpoint, kind: str
+) -> tuple[dict[str, Tensor], dict[str, set[str]]]:
+    """Return the teacher's weights as `pretraining.teacher.Teacher` names them, and what is left.
+
+    A teacher that does not cover all that ours does (data2vec's ema_encoder_only) is left out.
+    """
+    names = {f"_ema.{name}" for name in checkpoint.teacher}
+    if not names:
+        return {}, {}
+    if kind != "student":
+        return {}, {"teacher": names}
+    prefix = "encoder.context."
+    table = {n: origin for n, origin in checkpoint.table.items() if n.startswith(prefix)}
+    if any(name not in checkpoint.teacher for o in table.values() for name in o.names):
+        return {}, {"teacher, incomplete": names}
+    weights, used = _gather(checkpoint.teacher, table, (), checkpoint.file)
+    rest = names - {f"_ema.{name}" for name in used}
+    left = {"teacher, beyond what follows the student here": rest} if rest else {}
+    return {name.removeprefix(prefix): value for name, value in weights.items()}, left
+
+
+def _account(
+    checkpoint: Checkpoint, kind: str, used: set[str], dropped: dict[str, set[str]]
+) -> None:
+    """Sort every name of the checkpoint that is not used into `dropped`.
+
+    Raises:
+        ValueError: that lists the names that nobody knows
+    """
+    if checkpoint.other:
+        dropped["state of the training"] = set(checkpoint.other)
+    known = {
+        candidate
+        for origin in checkpoint.table.values()
+        for name in origin.names
+        for candidate in _candidates(name, checkpoint.scopes)
+    }
+    # A student's decoder is used whole: what is left of one then fits nowhere.
+    left_out = {s: why for s, why in _LEFT_OUT.items() if kind != "student" or s != _DECODER}
+    unknown = []
+    for name in checkpoint.weights.keys() - used:
+        local = _local(name, checkpoint.scopes)
+        reasons = [why for start, why in left_out.items() if local.startswith(start)]
+        if not reasons and name in known:
+            reasons = ["the same weight under another prefix"]
+        if reasons:
+            dropped.setdefault(reasons[0], set()).add(name)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ValueError(
+            f"{checkpoint.file} has {len(unknown)} weights that are no part of the model: "
+            f"{_some(sorted(unknown), ', ')}."
+        )
+
+
+def _some(items: list[str], separator: str) -> str:
+    more = f" and {len(items) - 8} more" if len(items) > 8 else ""
+    return separator.join(items[:8]) + more
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.model import Emotion2vecStudent
-from emotion2vec.pretrained import load_weights, write_weights
+from emotion2vec.weights import load_weights, write_weights
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.teacher import Teacher
 
