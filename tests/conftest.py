@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,16 +13,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
 from emotion2vec import Emotion2vecConfig
+from emotion2vec.pickles import read_pickle
 from emotion2vec.reference import reference_table
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; no test asks a hub
 
 ROOT = Path(__file__).parent.parent
 PARITY = Path(__file__).parent / "parity"
+CKPT = PARITY / "ckpt"
 
 
 class Golden(NamedTuple):
@@ -57,6 +62,58 @@ def under_our_names(theirs: dict[str, Tensor], config: Emotion2vecConfig) -> dic
         names[name]: value.flatten(1) if name.endswith("alibi_scale") else value
         for name, value in theirs.items()
     }
+
+
+def pack(folder: Path, golden: Golden, **changes: Any) -> Path:
+    """A golden state dict as FunASR's folder of a published model."""
+    folder.mkdir(parents=True)
+    tokens = golden.facts.get("tokens")
+    settings = {
+        "model": "Emotion2vec",
+        "model_conf": golden.facts["model_conf"],
+        "tokenizer": "CharTokenizer",
+        "tokenizer_conf": {"unk_symbol": "<unk>", "split_with_space": True},
+        **changes,
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    metas: dict[str, Any] = {"init_param": "model.pt", "config": "config.yaml"}
+    if tokens:
+        metas["tokenizer_conf"] = {"token_list": "tokens.txt"}
+        (folder / "tokens.txt").write_text("\n".join(tokens), encoding="utf-8")
+    (folder / "configuration.json").write_text(json.dumps({"file_path_metas": metas}))
+    torch.save({"model": golden.under("state/")}, folder / "model.pt")
+    return folder
+
+
+@pytest.fixture
+def funasr(tmp_path: Path) -> Path:
+    """A copy of the golden FunASR folder, to be changed."""
+    shutil.copytree(CKPT / "funasr_tiny", tmp_path / "funasr")
+    return tmp_path / "funasr"
+
+
+def save(content: Any, file: Path) -> None:
+    """torch.save beside `file`, then rename: tensors that were read from it are mapped to it."""
+    new = file.with_suffix(".new")
+    torch.save(content, new)
+    new.replace(file)
+
+
+def change(file: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Edit the weights in a checkpoint."""
+    content = read_pickle(file)
+    edit(content["model"])
+    save(content, file)
+
+
+class Call:
+    """Pickled as a call of `function`: what an attacker puts into a file."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:

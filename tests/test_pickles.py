@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Call
 from safetensors.torch import save_file
 
 from emotion2vec.pickles import StandIn, plain, read_pickle
@@ -25,16 +26,6 @@ FOREIGN = (
     "omegaconf", "omegaconf.base", "omegaconf.dictconfig", "omegaconf.listconfig",
     "omegaconf.nodes", "fairseq", "fairseq.dataclass", "fairseq.dataclass.constants",
 )  # fmt: skip
-
-
-class Call:
-    """Pickled as a call of `function`: what an attacker puts into a file."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.function, self.arguments
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ def read_pickle(path: str | Path) -> Any:
     """What torch.save wrote to `path`; tensors on the CPU, foreign objects as `StandIn`.
 
     Args:
-        path: zip format (torch 1.6 or newer; tensors are mapped, not read) or the older one
+        path: zip format (torch 1.6 or newer) or the older one. Tensors in a zip are mapped, not
+            read: leave the file as it is while they live
 
     Raises:
         FileNotFoundError: if there is no such file
