@@ -38,8 +38,10 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-EXTRAS = ("accelerate", "av", "tensorboard", "tomli_w", "sklearn", "matplotlib", "umap")
-EXTRAS += ("transformers",)
+EXTRAS = (
+    *("accelerate", "av", "matplotlib", "sklearn", "tensorboard"),
+    *("tomli_w", "transformers", "umap"),
+)
 
 
 def name_of(path: Path) -> str:
