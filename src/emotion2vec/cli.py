@@ -45,13 +45,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; errors are one line, with --debug the whole traceback."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
+    # cyclopts takes a lone hyphen for an option; find_recordings knows both names.
+    arguments = ["/dev/stdin" if a == "-" else a for a in arguments if a != "--debug"]
     for stream in (sys.stdout, sys.stderr):  # file names need not be valid text
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     logging.getLogger("emotion2vec").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
-        code = app([a for a in arguments if a != "--debug"], result_action="return_value")
+        code = app(arguments, result_action="return_value")
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise

@@ -1,17 +1,18 @@
-"""Lists of recordings: one JSON line each, or what lies in files, folders and globs."""
+"""Lists of recordings: from JSON lines, csv, Kaldi, standard input, files, folders and globs."""
 
 from __future__ import annotations
 
 import glob
-import json
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotion2vec.audio import AUDIO_SUFFIXES, SAMPLE_RATE, Waveform, load_audio, num_samples
+from emotion2vec.audio import AUDIO_SUFFIXES, Waveform, load_audio, num_samples
 from emotion2vec.jsonl import write_jsonl
+from emotion2vec.listings import READERS, WANTED, key_of, paths_in, rows_of
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ class Record:
 
     def num_samples(self) -> int:
         """Samples at 16 kHz, from the file's header; errors as `emotion2vec.audio.num_samples`."""
-        samples = num_samples(self.path)
-        last = samples if self.end is None else min(samples, int(self.end * SAMPLE_RATE))
-        return last - int(self.start * SAMPLE_RATE)
+        return num_samples(self.path, start=self.start, end=self.end)
 
     def load(self) -> Waveform:
         """The recording's sound, (S,); errors as `emotion2vec.audio.load_audio`."""
@@ -49,12 +48,17 @@ class Record:
 
 
 def read_manifest(path: str | Path) -> list[Record]:
-    """The records in a JSON-lines file, in its order.
+    """The records in a list, in its order; its suffix tells what kind it is.
 
-    A line has `key` and `path` and may have `start`, `end`, `duration` (seconds), `speaker`,
-    `language` and `labels`. `audio` for `path`, `duration_s` for `duration`, and `emotion` outside
-    `labels` are understood, too; other fields are passed over. Relative paths start at the
-    manifest's folder.
+    .jsonl (and any other): a line has `key` and `path` and may have `start`, `end`, `duration`
+    (seconds), `speaker`, `language` and `labels`. `audio` for `path`, `duration_s` for `duration`,
+    and `emotion` outside `labels` are understood, too; other fields are passed over.
+
+    .csv, .tsv: a header, with these fields as columns; without a key, the path is it.
+
+    .scp: Kaldi's wav.scp, with `segments` and `utt2spk` beside it; commands are refused.
+
+    Relative paths start at the list's folder.
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -72,11 +76,11 @@ def read_manifest(path: str | Path) -> list[Record]:
         raise FileNotFoundError(f"the manifest {path} is not a file; check the path.")
     records: dict[str, Record] = {}
     broken: list[str] = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, values in rows_of(path):
         try:
-            record = _parse_record(json.loads(line), path.parent)
+            if isinstance(values, Exception):
+                raise values
+            record = _parse_record(values, path.parent)
         except (ValueError, TypeError, KeyError) as error:
             broken.append(f"line {number}: {_reason(error)}")
             continue
@@ -85,20 +89,14 @@ def read_manifest(path: str | Path) -> list[Record]:
             continue
         records[record.key] = record
     if broken:
+        json = 'must be a JSON object such as {"key": "a", "path": "a.wav"} with a key of its own'
         raise ValueError(
             f"{path} has {len(broken)} broken line{'s' * (len(broken) > 1)} ({broken[0]}); each "
-            'must be a JSON object such as {"key": "a", "path": "a.wav"} with a key of its own.'
+            f"{WANTED.get(path.suffix.lower(), json)}."
         )
     if not records:
-        raise ValueError(f"{path} lists no recordings; write one JSON object a line.")
+        raise ValueError(f"{path} lists no recordings; write one a line.")
     return list(records.values())
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error
 
 
 def _reason(error: Exception) -> str:
@@ -157,9 +155,11 @@ def write_manifest(records: Iterable[Record], path: str | Path) -> None:
 
 
 def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
-    """Records for manifests (.jsonl), audio files, folders (searched deeply) and globs.
+    """Records for lists (.jsonl, .csv, .scp), audio files, folders (searched deeply) and globs.
 
-    A file's key is its path under the folder or beside the glob's fixed part, without suffix.
+    A file's key is its path under the folder or beside the glob's fixed part, without suffix. The
+    source "-" (or /dev/stdin) is standard input: a path a line, which without suffix is the key. A
+    folder without audio but with a wav.scp is Kaldi's.
 
     Raises:
         FileNotFoundError: if a source names nothing
@@ -182,14 +182,18 @@ def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
 
 def _expand(source: str | Path) -> list[Record]:
     path = Path(source)
+    if str(source) in ("-", "/dev/stdin"):
+        return _from_standard_input()
     if path.is_dir():
         found = _audio_under(path)
+        if not found and (path / "wav.scp").is_file():
+            return read_manifest(path / "wav.scp")
         if not found:
             raise FileNotFoundError(
                 f"{source} holds no audio; it is searched for {', '.join(AUDIO_SUFFIXES)}."
             )
         return [_record_of(file, path) for file in found]
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() in READERS:
         return read_manifest(path)
     if path.exists():
         return [_record_of(path, path.parent)]
@@ -201,6 +205,13 @@ def _expand(source: str | Path) -> list[Record]:
         )
     root = Path(glob_root(str(source)))
     return [_record_of(file, root) for file in dict.fromkeys(files)]
+
+
+def _from_standard_input() -> list[Record]:
+    records = [Record(key_of(path), str(path)) for path in paths_in(sys.stdin.buffer)]
+    if not records:
+        raise FileNotFoundError("- is standard input, which names nothing; give a path a line.")
+    return records
 
 
 def _audio_under(folder: Path) -> list[Path]:

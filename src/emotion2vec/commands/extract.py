@@ -31,7 +31,8 @@ def extract(
     Parameters
     ----------
     sources
-        Audio files, folders, globs or manifests (.jsonl).
+        Audio files, folders, globs, lists (.jsonl, .csv, wav.scp), or - for paths on standard
+        input.
     model
         Folder or hub name of an encoder; "random:NAME" for random weights; "logmel".
     out

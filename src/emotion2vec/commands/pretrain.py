@@ -32,7 +32,8 @@ def pretrain(
     config
         TOML file of settings.
     data
-        Manifests (.jsonl), folders, globs or audio files.
+        Lists (.jsonl, .csv, wav.scp), folders, globs, audio files, or - for paths on standard
+        input.
     out
         Folder of the run.
     resume
