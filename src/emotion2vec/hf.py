@@ -31,8 +31,11 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from emotion2vec.audio import SAMPLE_RATE, check_clip, normalize, pad_clips
 from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
+from emotion2vec.hub import NAMES, fetch
 from emotion2vec.layers import ATTENTIONS
 from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module
+
+_FETCH_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
 
 class Emotion2vecHFConfig(PreTrainedConfig):
@@ -94,11 +97,13 @@ class _PreTrained(PreTrainedModel):
             self.model.set_attention(config._attn_implementation)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """The model in a folder, native or transformers' own, or on the hub."""
+    def from_pretrained(cls, name: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model in a folder, native or transformers' own, on the hub, or a published one."""
+        if str(name) in NAMES:
+            name = fetch(name, **{k: kwargs[k] for k in _FETCH_OPTIONS if k in kwargs})
         # The native classifier and student call their encoder "encoder".
         kwargs.setdefault("key_mapping", {r"^encoder\.": "model."})
-        return super().from_pretrained(*args, **kwargs)
+        return super().from_pretrained(name, *args, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         own = list(module.parameters(recurse=False))

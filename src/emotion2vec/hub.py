@@ -12,7 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emotion2vec.checkpoints import SETTINGS, is_own_format, weights_names
 from emotion2vec.convert import CONVERSION_NAME, convert_checkpoint
@@ -95,6 +95,8 @@ PUBLISHED = {
     ),
 }
 """Short name -> model. None of the files has been seen by this package's tests."""
+NAMES = frozenset({*PUBLISHED, *(model.repo for model in PUBLISHED.values())})
+"""all names of the published models"""
 
 
 class _Fetched(NamedTuple):
@@ -184,8 +186,15 @@ def _from_hugging_face(
 ) -> _Fetched:
     """Download the settings, then the one file of weights that they call for."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import tqdm
 
-    def download(names: list[str], revision: str | None) -> Path:
+    class Silent(tqdm):
+        """No bars for settings: they are small, and there each time a model is loaded."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": True})
+
+    def download(names: list[str], revision: str | None, progress: Any = None) -> Path:
         try:
             return Path(
                 snapshot_download(
@@ -195,15 +204,17 @@ def _from_hugging_face(
                     local_files_only=local_files_only,
                     token=token,
                     allow_patterns=names,
+                    tqdm_class=progress,
                 )
             )
         except Exception as error:  # the client lets its http library's errors through
             raise _explain(repo, revision, error) from error
 
-    folder = download(list(SETTINGS), revision)
+    folder = download(list(SETTINGS), revision, Silent)
     commit = folder.name  # the same files now, even if the branch moves meanwhile
     for name in _wanted(repo, folder):
-        download([name], commit)
+        if not (folder / name).is_file():
+            download([name], commit)
         if (folder / name).is_file():
             return _Fetched(folder, f"{repo.replace('/', '--')}/{commit}")
     raise _no_weights(repo, folder)
@@ -217,7 +228,7 @@ def _from_modelscope(
     token: str | None,
 ) -> _Fetched:
     """The same from ModelScope, whose folders do not tell their commit."""
-    from modelscope.hub.snapshot_download import snapshot_download
+    from modelscope import snapshot_download
 
     options = {"token": token} if token else {}  # older clients know none
 

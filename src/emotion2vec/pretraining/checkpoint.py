@@ -16,9 +16,9 @@ from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.model import Emotion2vecStudent
-from emotion2vec.weights import load_weights, write_weights
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.teacher import Teacher
+from emotion2vec.weights import load_weights, write_weights
 
 # Settings that may change between a run and its continuation. All but `accumulate`, by which a run
 # moves to another number of processes, leave its result as it is.
