@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,27 @@ KINDS: list[tuple[str, str, dict[str, Any], float, int]] = [
     ("a.wma", "wmav2", {}, 0.05, 800),
     ("fragments.mp4", "aac", {"options": {"movflags": "frag_keyframe+empty_moov"}}, 0.06, 800),
 ]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, dict[str, Any]], Path]:
+    """Encodes each of the kinds once."""
+
+    def make(name: str, codec: str, settings: dict[str, Any]) -> Path:
+        path = tmp_path_factory.getbasetemp() / f"{codec}-{name}"
+        return path if path.exists() else encode(path, codec, **settings)
+
+    return make
+
+
 IDS = [f"{name}-{codec}" for name, codec, *_ in KINDS]
 
 
 @pytest.mark.parametrize("name, codec, settings, tolerance, padding", KINDS, ids=IDS)
 def test_containers(
-    tmp_path: Path, name: str, codec: str, settings: dict[str, Any], tolerance: float, padding: int
+    made: Any, name: str, codec: str, settings: dict[str, Any], tolerance: float, padding: int
 ) -> None:
-    path = encode(tmp_path / name, codec, **settings)
+    path = made(name, codec, settings)
     samples = load_audio(path)
     assert samples.dtype == np.float32
     assert num_samples(path) == len(samples)
@@ -119,7 +132,7 @@ def test_containers(
 @pytest.mark.parametrize("name, codec, settings, tolerance, padding", KINDS, ids=IDS)
 @pytest.mark.parametrize("start, end", [(0.2, 0.7), (1.7, 1.9), (2.503, 4.1), (4.6, None)])
 def test_a_part_is_that_part_of_the_whole(
-    tmp_path: Path,
+    made: Any,
     name: str,
     codec: str,
     settings: dict[str, Any],
@@ -128,12 +141,12 @@ def test_a_part_is_that_part_of_the_whole(
     start: float,
     end: float | None,
 ) -> None:
-    path = encode(tmp_path / name, codec, **settings)
-    with MediaFile(path.open("rb"), name) as file:
+    path = made(name, codec, settings)
+    with MediaFile(path, name) as file:
         whole = np.concatenate(list(file.blocks(0, None)))
         first = round(start * file.samplerate)
         last = None if end is None else round(end * file.samplerate)
-    with MediaFile(path.open("rb"), name) as file:
+    with MediaFile(path, name) as file:
         part = np.concatenate(list(file.blocks(first, last)))
     assert len(part) == len(whole[first:last])  # to the sample
     assert np.abs(part - whole[first:last]).max() < 1e-5
@@ -178,7 +191,7 @@ def test_blocks_are_short_and_complete(tmp_path: Path, monkeypatch: pytest.Monke
     path = encode(tmp_path / "a.m4a", "aac")
     whole = load_audio(path)
     monkeypatch.setattr(media, "BLOCK_SECONDS", 1)
-    with MediaFile(path.open("rb"), "a.m4a") as file:
+    with MediaFile(path, "a.m4a") as file:
         assert [len(block) // 44100 for block in file.blocks(0, None)] == [1, 1, 1, 1, 0]
     assert np.abs(load_audio(path) - whole).max() <= 1e-6
 

@@ -226,7 +226,7 @@ def _open(source: str | Path | bytes | IO[bytes], name: str) -> Any:
     try:
         file = soundfile.SoundFile(handle)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
-        return MediaFile(open(source, "rb") if isinstance(source, str | Path) else handle, name)
+        return MediaFile(source if isinstance(source, str | Path) else handle, name)
     _check_header(file, name)
     return file
 

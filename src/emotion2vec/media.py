@@ -7,8 +7,9 @@ stream decodes to, so that a part is exactly that part of the whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -48,7 +49,7 @@ class MediaFile:
     ValueError: diary.m4a cannot be decoded as audio (...
     """
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    def __init__(self, source: str | Path | IO[bytes], name: str) -> None:
         try:
             import av
         except ImportError as error:
@@ -57,9 +58,15 @@ class MediaFile:
                 "webm and the like need pip install 'emotion2vec[media]', anything else is "
                 "damaged, convert it to wav or flac."
             ) from error
-        self._av, self._file, self.name = av, file, name
-        self._container: Any = None
-        self._open()
+        self._av, self.name = av, name
+        with ExitStack() as closing:
+            if isinstance(source, str | Path):  # opened here: FFmpeg would read it as an address
+                source = closing.enter_context(open(source, "rb"))
+            self._file = source
+            self._container: Any = None
+            closing.callback(self._close)
+            self._open()
+            self._closing = closing.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -70,13 +77,16 @@ class MediaFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._container.close()
+        self._closing.close()
+
+    def _close(self) -> None:
+        if self._container is not None:
+            self._container.close()
 
     def _open(self) -> None:
         """Begin at the beginning; learn rate and first timestamp from what is decoded."""
         with self._refusals():
-            if self._container is not None:
-                self._container.close()
+            self._close()
             self._file.seek(0)
             self._container = self._av.open(
                 self._file,
