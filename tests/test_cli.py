@@ -59,7 +59,7 @@ def test_help_imports_nothing_heavy() -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["pretrain", "extract", "probe"])
+@pytest.mark.parametrize("command", ["pretrain", "extract", "probe", "convert", "models"])
 def test_every_command_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"emotion2vec {command} " in capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_a_bad_file_is_a_row_and_an_exit_code(
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["extract", "none.wav", "--model", "M", "--out", "o"], "neither a folder nor a model"),
+        (["extract", "none.wav", "--model", "M", "--out", "o"], "nor a published model"),
         (["pretrain", "none.toml", "--data", "d", "--out", "o"], "none.toml is not a file"),
         (["probe", "M", "--data", "none.jsonl"], "none.jsonl is not a file"),
         (["pretrain", "none.toml", "--data", "d", "--out", "o", "--set", "x"], "has no value"),

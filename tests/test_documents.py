@@ -57,7 +57,7 @@ def test_commands_in_the_readme_exist() -> None:
     from emotion2vec.cli import app
 
     commands = set(re.findall(r"^emotion2vec (\w+)", (ROOT / "README.md").read_text(), re.M))
-    assert commands == {"pretrain", "extract", "probe"}
+    assert commands == {"pretrain", "extract", "probe", "convert", "models"}
     for command in commands:
         assert app[command]
 
