@@ -12,13 +12,18 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize, pad_clips
+from emotion2vec.audio import SAMPLE_RATE, Waveform
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.encoding import Encoded, Frames, default_device, encode_clips
 from emotion2vec.model import Emotion2vec
 
-Frames = NDArray[np.float32]
+Layer = int | Sequence[float] | str | None
+"""A block's output, from 1 (negative counts from the last), 0 for what enters the first block; a
+weight for each of these, whose sum is 1; "mean" for equal weights; None for the model's output."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +35,19 @@ class Backbone:
     """D"""
     fingerprint: str
     """changes with the weights: features of a model trained anew are other features"""
-    encode: Callable[[Sequence[Waveform]], list[Frames]]
-    """clips (S,) at 16 kHz, not normalized -> frames (T, D), one array a clip"""
+    encode: Callable[[Sequence[Waveform]], list[Encoded]]
+    """clips (S,) at 16 kHz, not normalized -> what comes out of each"""
+    num_tokens: int = 0
+    """U"""
 
 
-def load_backbone(name: str, *, layer: int | None = None, device: str | None = None) -> Backbone:
+def load_backbone(name: str, *, layer: Layer = None, device: str | None = None) -> Backbone:
     """The backbone called `name`.
 
     Args:
         name: a folder or hub name of an encoder; "random:NAME" for the same architecture with
             random weights; or "logmel"
-        layer: a block's output, from 1 (negative counts from the last), 0 for what enters the
-            first block; None for the model's output
+        layer: which layer, or a weighted mean of layers, see `Layer`
         device: where to compute; the accelerator where there is one, if None
 
     Raises:
@@ -57,19 +63,22 @@ def load_backbone(name: str, *, layer: int | None = None, device: str | None = N
     return _pretrained(name, layer, device)
 
 
-def _pretrained(name: str, layer: int | None, device: str | None) -> Backbone:
+def _pretrained(name: str, layer: Layer, device: str | None) -> Backbone:
     return encoder_backbone(Emotion2vec.from_pretrained(name), name, layer=layer, device=device)
 
 
-def _random(name: str, layer: int | None, device: str | None) -> Backbone:
+def _random(name: str, layer: Layer, device: str | None) -> Backbone:
     config = Emotion2vec.from_pretrained(name).config
     return encoder_backbone(random_encoder(config), f"random:{name}", layer=layer, device=device)
 
 
-def _logmel(name: str, layer: int | None, device: str | None) -> Backbone:
+def _logmel(name: str, layer: Layer, device: str | None) -> Backbone:
     if name or layer is not None:
         raise ValueError("logmel has neither a model nor layers; ask for plain logmel.")
-    return Backbone("logmel", MEL_BANDS, "1", lambda clips: [log_mel(clip) for clip in clips])
+    nothing = np.zeros((0, MEL_BANDS), np.float32)
+    return Backbone(
+        "logmel", MEL_BANDS, "1", lambda clips: [Encoded(log_mel(clip), nothing) for clip in clips]
+    )
 
 
 BACKBONES = {"random": _random, "logmel": _logmel}
@@ -83,39 +92,69 @@ def random_encoder(config: Emotion2vecConfig, seed: int = 0) -> Emotion2vec:
         return Emotion2vec(config).eval()
 
 
+def parse_layer(text: str | None) -> Layer:
+    """A `Layer` as people write it: "3", "mean" for equal weights, or weights with commas.
+
+    >>> parse_layer("-1"), parse_layer("0,0.25,0.75"), parse_layer("mean")
+    (-1, (0.0, 0.25, 0.75), 'mean')
+    """
+    if text is None or text == "mean":
+        return text
+    try:
+        return tuple(float(part) for part in text.split(",")) if "," in text else int(text)
+    except ValueError:
+        raise ValueError(
+            f'layer is {text!r}; give a number such as 6 or -1, "mean", or one weight for each '
+            "layer with commas between."
+        ) from None
+
+
 def encoder_backbone(
-    model: Emotion2vec, name: str, *, layer: int | None = None, device: str | None = None
+    model: Emotion2vec, name: str, *, layer: Layer = None, device: str | None = None
 ) -> Backbone:
     """A backbone around an encoder in memory; arguments as in `load_backbone`."""
-    depth = model.config.prenet_depth + model.config.depth
-    if layer is not None and not -depth <= layer <= depth:
-        raise ValueError(
-            f"{name} has no layer {layer}; choose 0 (what enters the first block) to {depth}, "
-            f"or -{depth} to -1."
-        )
-    # A build for an accelerator names it even where the machine has none.
-    has_accelerator = torch.accelerator.is_available()
-    device = device or str(torch.accelerator.current_accelerator() if has_accelerator else "cpu")
+    weights = _layer_weights(layer, model.config.prenet_depth + model.config.depth, name)
+    device = device or default_device()
     digest = hashlib.sha256()
     for value in model.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     model = model.to(device).eval()
 
-    @torch.inference_mode()
-    def encode(clips: Sequence[Waveform]) -> list[Frames]:
-        ready = [normalize(c) if model.config.normalize_waveform else c for c in clips]
-        waveform, mask = (torch.from_numpy(array).to(device) for array in pad_clips(ready))
-        output = model(
-            waveform,
-            None if bool(mask.all()) else mask,
-            output_hidden_states=layer is not None,
-        )
-        frames = output.last_hidden_state if layer is None else output.hidden_states[layer]
-        lengths = [model.config.num_frames(len(clip)) for clip in clips]
-        return [f[:length].float().cpu().numpy() for f, length in zip(frames, lengths, strict=True)]
+    def encode(clips: Sequence[Waveform]) -> list[Encoded]:
+        return encode_clips(model, clips, layer_weights=weights)
 
-    name = name if layer is None else f"{name}@{layer}"
-    return Backbone(name, model.config.embed_dim, digest.hexdigest()[:16], encode)
+    if layer is not None:
+        plain = isinstance(layer, int | str)
+        name += f"@{layer}" if plain else "@" + ",".join(f"{w:.4g}" for w in weights.tolist())
+    return Backbone(
+        name,
+        model.config.embed_dim,
+        digest.hexdigest()[:16],
+        encode,
+        model.config.num_utterance_tokens,
+    )
+
+
+def _layer_weights(layer: Layer, depth: int, name: str) -> Tensor | None:
+    """Return a weight for each of the depth + 1 hidden states, None for the model's output."""
+    if layer is None:
+        return None
+    if isinstance(layer, int):
+        if not -depth <= layer <= depth:
+            raise ValueError(
+                f"{name} has no layer {layer}; choose 0 (what enters the first block) to {depth}, "
+                f"or -{depth} to -1."
+            )
+        return F.one_hot(torch.tensor(layer % (depth + 1)), depth + 1).float()
+    if layer == "mean":
+        return torch.full((depth + 1,), 1 / (depth + 1))
+    weights = torch.tensor(tuple(layer))
+    if len(weights) != depth + 1 or abs(float(weights.sum()) - 1) > 1e-3:
+        raise ValueError(
+            f"{len(weights)} layer weights with the sum {float(weights.sum()):g} are given; {name} "
+            f"needs {depth + 1} (what enters the first block, and each block) with the sum 1."
+        )
+    return weights
 
 
 MEL_BANDS = 64

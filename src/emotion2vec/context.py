@@ -146,11 +146,20 @@ class ContextEncoder(nn.Module):
         """Return what a block adds to its attention scores, (B or 1, H or 1, L or 1, L)."""
         if distances is None or self.alibi_scale is None:
             return padding
-        scale = self.alibi_scale[layer if self.config.alibi_scale_per_layer else 0].float()
-        slopes = torch.tensor(alibi_slopes(self.config.num_heads), device=distances.device)
-        # A scale under zero would reward distance; the reference clamps it, gradient included.
-        bias = distances * -(slopes * scale.clamp_min(0)).view(1, -1, 1, 1)
+        bias = distances * -self.head_slopes(layer).view(1, -1, 1, 1)
         return bias if padding is None else bias + padding
+
+    def head_slopes(self, layer: int) -> Tensor:
+        """How fast each head of a block forgets: what it takes off a score for a frame, (H,).
+
+        Zero for all heads of a model without ALiBi.
+        """
+        slopes = torch.tensor(alibi_slopes(self.config.num_heads))
+        if self.alibi_scale is None:
+            return torch.zeros_like(slopes)
+        scale = self.alibi_scale[layer if self.config.alibi_scale_per_layer else 0].float()
+        # A scale under zero would reward distance; the reference clamps it, gradient included.
+        return slopes.to(scale.device) * scale.clamp_min(0)
 
 
 def hidden_mask(visible: Tensor, num_frames: int) -> Tensor:

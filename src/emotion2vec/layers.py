@@ -1,4 +1,4 @@
-"""Parts of the encoder, each as in the paper's figure: convolutions, positions, blocks, decoder.
+"""Parts of the encoder, each as in the paper's figure: projection, positions, blocks, decoder.
 
 B clips (or rows of clips), S samples, T frames, L = U + T tokens and frames, V visible frames,
 C channels, D width, H heads, U utterance tokens.
@@ -24,60 +24,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     torch.float32
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-class ConvLayer(nn.Module):
-    """Convolution, norm, GELU: (B, C_in, S) -> (B, C_out, S')."""
-
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int, norm: str) -> None:
-        super().__init__()
-        self.conv = nn.Conv1d(*channels, kernel, stride, bias=False)
-        self.norm: nn.Module | None = None
-        if norm == "layer":
-            self.norm = nn.LayerNorm(channels[1])
-        elif norm == "group":
-            self.norm = nn.GroupNorm(channels[1], channels[1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's output in the type that the convolution gave."""
-        x = self.conv(x)
-        # Both norms compute in float32 inside, whatever the type; only what they return is cast.
-        if isinstance(self.norm, nn.LayerNorm):
-            x = self.norm(x.transpose(1, 2)).to(x.dtype).transpose(1, 2)
-        elif self.norm is not None:
-            x = self.norm(x).to(x.dtype)
-        return F.gelu(x)
-
-
-class FeatureEncoder(nn.Module):
-    """Waveform to frames: (B, S) -> (B, T, C), one frame every 20 ms.
-
-    Source: paper section 3.1 "feature encoder"; data2vec 2.0's ConvFeatureExtractionModel.
-    """
-
-    def __init__(self, config: Emotion2vecConfig) -> None:
-        super().__init__()
-        inputs = (1, *config.conv_channels[:-1])
-        norms = [config.conv_norm] * len(inputs)
-        if config.conv_norm == "group":  # only after the first convolution
-            norms = ["group"] + ["none"] * (len(inputs) - 1)
-        self.layers = nn.ModuleList(
-            ConvLayer(channels, kernel, stride, norm)
-            for channels, kernel, stride, norm in zip(
-                zip(inputs, config.conv_channels, strict=True),
-                config.conv_kernels,
-                config.conv_strides,
-                norms,
-                strict=True,
-            )
-        )
-
-    def forward(self, waveform: Tensor) -> Tensor:
-        """Return the frames of normalized waveforms, without padding of their own."""
-        x = waveform.unsqueeze(1)
-        for layer in self.layers:
-            x = layer(x)
-        return x.transpose(1, 2)
 
 
 class DefaultLinear(nn.Linear):
@@ -183,10 +129,18 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the projected heads; `bias` as in `eager_attention`."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, D/H)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
         attend = ATTENTIONS[self.implementation]
-        heads = attend(query, key, value, bias, self.dropout if self.training else 0.0)
+        heads = attend(*self.heads(x), bias, self.dropout if self.training else 0.0)
+        return self.merge(heads)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (B, H, L, D/H) each."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, H, D/H)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def merge(self, heads: Tensor) -> Tensor:
+        """Return the projection of heads side by side: (B, H, L, D/H) -> (B, L, D)."""
         return self.projection_dropout(self.projection(heads.transpose(1, 2).flatten(2)))
 
 
@@ -223,11 +177,19 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (block output, MLP output)."""
+        return self.combine(x, self.attention(self.attention_input(x), bias))
+
+    def attention_input(self, x: Tensor) -> Tensor:
+        """Return what the attention sees of the block's input."""
+        return self.norm1(x) if self.pre_norm else x
+
+    def combine(self, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (block output, MLP output) from the block's input and its attention's output."""
         if self.pre_norm:
-            x = x + self.attention(self.norm1(x), bias)
+            x = x + attended
             mlp = self.mlp(self.norm2(x))
             return (mlp if self.drop_residual else x) + self.mlp_dropout(mlp), mlp
-        x = self.norm1(x + self.attention(x, bias))
+        x = self.norm1(x + attended)
         mlp = self.mlp(x)
         return self.norm2(x + self.mlp_dropout(mlp)), mlp
 

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
+from emotion2vec.convolutions import ConvLayer, FeatureEncoder
 from emotion2vec.layers import (
     ATTENTIONS,
     Attention,
-    ConvLayer,
     DefaultLinear,
-    FeatureEncoder,
     FeatureProjection,
     FrameDecoder,
     SameConv,
@@ -118,7 +117,7 @@ class Emotion2vec(Pretrained, nn.Module):
         if self.config.conv_norm == "group":
             frames = self._encode_one_by_one(waveform, attention_mask)
         else:
-            frames = self.feature_encoder(waveform)
+            frames = self.feature_encoder(waveform, lengths)
         keep = torch.arange(frames.shape[1], device=frames.device) < lengths.unsqueeze(1)
         return self._zero_padding(self.feature_projection(frames), keep), keep
 

@@ -1,0 +1,82 @@
+"""Clips through an encoder, each as if it were alone: batches, long recordings, layers.
+
+S samples, T frames, D width, U utterance tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize, pad_clips
+from emotion2vec.long import LONG_SECONDS, encode_long
+from emotion2vec.model import Emotion2vec
+
+Frames = NDArray[np.float32]
+
+
+class Encoded(NamedTuple):
+    """What comes out of one clip."""
+
+    frames: Frames
+    """(T, D)"""
+    tokens: Frames
+    """(U, D), the utterance tokens; none where the model has none"""
+
+
+def default_device() -> str:
+    """The accelerator where the machine has one, else "cpu"."""
+    # A build for an accelerator names it even where the machine has none.
+    available = torch.accelerator.is_available()
+    return str(torch.accelerator.current_accelerator()) if available else "cpu"
+
+
+@torch.inference_mode()
+def encode_clips(
+    model: Emotion2vec, clips: Sequence[Waveform], *, layer_weights: Tensor | None = None
+) -> list[Encoded]:
+    """Frames and tokens of clips (S,) at 16 kHz, not normalized; each as if it were alone.
+
+    Short clips are one padded batch, recordings over a minute go one by one (`emotion2vec.long`).
+
+    Args:
+        model: in eval mode, on any device
+        clips: mono, 16 kHz
+        layer_weights: (blocks + 1,), return that sum of hidden states instead of the output
+    """
+    ready = [normalize(c) if model.config.normalize_waveform else c for c in clips]
+    found: dict[int, Encoded] = {}
+    for i, clip in enumerate(ready):
+        if len(clip) > LONG_SECONDS * SAMPLE_RATE:
+            long = encode_long(model, torch.from_numpy(clip), layer_weights=layer_weights)
+            found[i] = Encoded(long.frames.numpy(), long.tokens.numpy())
+    short = [i for i in range(len(ready)) if i not in found]
+    if short:
+        frames, tokens = _encode_batch(model, [ready[i] for i in short], layer_weights)
+        for row, i in enumerate(short):
+            length = model.config.num_frames(len(ready[i]))
+            found[i] = Encoded(frames[row, :length].numpy(), tokens[row].numpy())
+    return [found[i] for i in range(len(ready))]
+
+
+def _encode_batch(
+    model: Emotion2vec, clips: list[Waveform], layer_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return frames (B, T, D) and tokens (B, U, D) of a padded batch, float32 on the CPU."""
+    device = next(model.parameters()).device
+    waveform, mask = (torch.from_numpy(array).to(device) for array in pad_clips(clips))
+    output = model(
+        waveform,
+        None if bool(mask.all()) else mask,
+        output_hidden_states=layer_weights is not None,
+    )
+    frames = output.last_hidden_state
+    if layer_weights is not None:
+        used = zip(layer_weights.tolist(), output.hidden_states, strict=True)
+        frames = torch.stack([h * w for w, h in used if w]).sum(dim=0)
+    return frames.float().cpu(), output.utterance_tokens.float().cpu()
