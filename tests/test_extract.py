@@ -98,7 +98,7 @@ def test_a_folder_of_features_with_bad_files_and_a_second_run(
     whole = write_tone(tones / "cut.flac").read_bytes()
     (tones / "cut.flac").write_bytes(whole[: len(whole) // 2])
     records, out = find_recordings(tones), tmp_path / "features"
-    assert extract_to_folder(records, backbone, out) == (12, 0, 3)
+    assert extract_to_folder(records, backbone, out, dtype="float32") == (12, 0, 3)
     rows = {row["key"]: row for row in read_jsonl(out / "index.jsonl")}
     assert list(rows) == [r.key for r in records]
     assert "empty (0 bytes)" in rows["empty"]["error"]
@@ -113,7 +113,7 @@ def test_a_folder_of_features_with_bad_files_and_a_second_run(
     kept = out / "clip03.npy"
     (out / "clip05.npy").unlink()
     kept.write_bytes(b"not computed again")
-    assert extract_to_folder(records, backbone, out) == (1, 11, 3)
+    assert extract_to_folder(records, backbone, out, dtype="float32") == (1, 11, 3)
     assert kept.read_bytes() == b"not computed again"
     assert (out / "clip05.npy").exists()
 

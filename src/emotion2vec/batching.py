@@ -1,8 +1,113 @@
-"""Which clips go into a batch together: of like length, so that little of it is padding."""
+"""Many recordings through one function: batches of like length, errors as answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+from tqdm import tqdm
+
+from emotion2vec.audio import SAMPLE_RATE, Waveform
+
+READERS = 4
+"""Threads that read and decode the next batches while one is computed."""
+
+
+class Loadable(Protocol):
+    """What can be read: `emotion2vec.manifest.Record`, or sound in memory."""
+
+    def num_samples(self) -> int:
+        """Samples at 16 kHz, found without decoding."""
+
+    def load(self) -> Waveform:
+        """The sound, (S,) at 16 kHz."""
+
+
+class Outcome(NamedTuple):
+    """What became of one recording."""
+
+    position: int
+    """in the sequence that was given"""
+    value: Any
+    """what the function made of it; None where it failed"""
+    duration: float | None = None
+    """in seconds; None where it could not be read"""
+    error: str = ""
+
+
+def encode_records(
+    records: Sequence[Loadable],
+    encode: Callable[[list[Waveform]], Sequence[Any]],
+    *,
+    batch_seconds: float = 60.0,
+    progress: str = "",
+) -> Iterator[Outcome]:
+    """What `encode` makes of each recording, in an order that batches like lengths.
+
+    A recording that cannot be read or encoded comes with an `error`; the others go on. A batch that
+    fails, for lack of memory say, is tried again one by one.
+
+    Args:
+        records: what to read
+        encode: clips (S,) at 16 kHz -> one value each
+        batch_seconds: audio in a batch, padding counted; a longer recording is one of its own
+        progress: title of a progress bar; none if empty
+    """
+    with (
+        tqdm(total=len(records), desc=progress, disable=not progress) as bar,
+        ThreadPoolExecutor(READERS) as pool,
+    ):
+        lengths: dict[int, int] = {}
+        for position, record in enumerate(records):
+            try:
+                lengths[position] = record.num_samples()
+            except (OSError, ValueError) as error:
+                bar.update()
+                yield Outcome(position, None, error=str(error))
+        positions = list(lengths)
+        reading: deque[list[tuple[int, Future[Waveform]]]] = deque()
+        for batch in batch_by_length(list(lengths.values()), int(batch_seconds * SAMPLE_RATE)):
+            chosen = [positions[i] for i in batch]
+            reading.append([(i, pool.submit(records[i].load)) for i in chosen])
+            if len(reading) > 2:
+                yield from _encode_batch(reading.popleft(), encode, bar)
+        while reading:
+            yield from _encode_batch(reading.popleft(), encode, bar)
+
+
+def _encode_batch(
+    reading: list[tuple[int, Future[Waveform]]],
+    encode: Callable[[list[Waveform]], Sequence[Any]],
+    bar: tqdm[Any],
+) -> Iterator[Outcome]:
+    clips: dict[int, Waveform] = {}
+    for position, future in reading:
+        try:
+            clips[position] = future.result()
+        except (OSError, ValueError) as error:
+            bar.update()
+            yield Outcome(position, None, error=str(error))
+    for outcome in _encode_clips(clips, encode):
+        bar.update()
+        yield outcome
+
+
+def _encode_clips(
+    clips: dict[int, Waveform], encode: Callable[[list[Waveform]], Sequence[Any]]
+) -> Iterator[Outcome]:
+    try:
+        values = encode(list(clips.values())) if clips else []
+    except RuntimeError as error:  # out of memory, say
+        for position, clip in clips.items():
+            if len(clips) > 1:
+                yield from _encode_clips({position: clip}, encode)
+            else:
+                yield Outcome(position, None, error=f"cannot be encoded: {error}")
+        return
+    for (position, clip), value in zip(clips.items(), values, strict=True):
+        yield Outcome(position, value, len(clip) / SAMPLE_RATE)
 
 
 def batch_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

@@ -1,6 +1,6 @@
-"""Features of recordings: in memory, or one file each in a folder.
+"""Features of recordings: in memory, or files in a folder.
 
-T frames, D width.
+T frames, D width, U utterance tokens.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from emotion2vec.atomic import atomic_path
-from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.backbones import Backbone
+from emotion2vec.batching import encode_records
+from emotion2vec.encoding import Encoded
+from emotion2vec.feature_files import FORMATS, FeatureFiles, Row
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.manifest import Record
 
-LEVELS = ("frame", "utterance")
+LEVELS = ("frame", "utterance", "tokens")
+DTYPES = ("float16", "float32")
 INDEX_NAME = "index.jsonl"
 SETTINGS_NAME = "settings.json"
+NOT_YET = "not computed yet"
 
 
 class Features(NamedTuple):
@@ -30,7 +33,7 @@ class Features(NamedTuple):
 
     key: str
     values: NDArray[np.float32] | None
-    """(T, D) at frame level, (D,) at utterance level"""
+    """(T, D) at frame level, (D,) at utterance level, (U, D) of the tokens"""
     num_frames: int = 0
     error: str = ""
 
@@ -43,69 +46,39 @@ def extract(
     batch_seconds: float = 60.0,
     progress: bool = False,
 ) -> Iterator[Features]:
-    """Features of each recording, in an order that batches like lengths.
+    """Features of each recording, longest first.
 
     A recording that cannot be read comes with an `error`; the others go on. A batch holds at most
-    `batch_seconds` of audio, padding counted, or one clip; answers do not depend on it.
+    `batch_seconds` of audio, padding counted, or one recording; answers do not depend on it.
+    Recordings over a minute run in bounded memory, see `emotion2vec.long`.
 
     Args:
         records: what to read
         backbone: what makes the features
-        level: "frame" (T, D), or "utterance" (D,), the mean over frames
+        level: "frame" (T, D), one every 20 ms; "utterance" (D,), the mean over frames; "tokens"
+            (U, D), the model's utterance tokens
         batch_seconds: bounds the memory
         progress: show a bar
 
     Raises:
-        ValueError: for an unknown level
+        ValueError: for an unknown level, or tokens of a backbone without any
     """
-    _check_level(level)
-    readable: list[tuple[int, Record]] = []
-    with tqdm(
-        total=len(records), desc=f"extracting ({backbone.name})", disable=not progress
-    ) as bar:
-        for record in records:
-            try:
-                readable.append((record.num_samples(), record))
-            except (OSError, ValueError) as error:
-                bar.update()
-                yield Features(record.key, None, error=str(error))
-        for batch in _batches(readable, int(batch_seconds * SAMPLE_RATE)):
-            for features in _encode(batch, backbone, level):
-                bar.update()
-                yield features
-
-
-def _batches(readable: list[tuple[int, Record]], budget: int) -> Iterator[list[Record]]:
-    """Cut recordings, shortest first, into batches whose padded size stays within the budget."""
-    batch: list[Record] = []
-    for length, record in sorted(readable, key=lambda item: item[0]):
-        if batch and length * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(record)
-    if batch:
-        yield batch
-
-
-def _encode(batch: Sequence[Record], backbone: Backbone, level: str) -> Iterator[Features]:
-    clips, keys = [], []
-    for record in batch:
-        try:
-            clips.append(record.load())
-            keys.append(record.key)
-        except (OSError, ValueError) as error:
-            yield Features(record.key, None, error=str(error))
-    try:
-        encoded = backbone.encode(clips) if clips else []
-    except RuntimeError as error:  # out of memory, say
-        if len(batch) == 1:
-            yield Features(batch[0].key, None, error=f"cannot be encoded: {error}")
+    _check_level(level, backbone)
+    title = f"extracting ({backbone.name})" if progress else ""
+    for outcome in encode_records(
+        records, backbone.encode, batch_seconds=batch_seconds, progress=title
+    ):
+        key = records[outcome.position].key
+        if outcome.error:
+            yield Features(key, None, error=outcome.error)
         else:
-            for record in (record for record in batch if record.key in keys):
-                yield from _encode([record], backbone, level)
-        return
-    for key, frames in zip(keys, encoded, strict=True):
-        yield Features(key, frames if level == "frame" else frames.mean(axis=0), len(frames))
+            yield Features(key, _at_level(outcome.value, level), len(outcome.value.frames))
+
+
+def _at_level(encoded: Encoded, level: str) -> NDArray[np.float32]:
+    if level == "utterance":
+        return np.asarray(encoded.frames.mean(axis=0))
+    return encoded.frames if level == "frame" else encoded.tokens
 
 
 class ExtractionSummary(NamedTuple):
@@ -123,65 +96,86 @@ def extract_to_folder(
     out: str | Path,
     *,
     level: str = "frame",
+    file_format: str = "npy",
+    dtype: str = "float16",
     batch_seconds: float = 60.0,
     progress: bool = False,
 ) -> ExtractionSummary:
-    """Write `KEY.npy` (float32) for each recording, and `index.jsonl` with one line each.
+    """Write the features of each recording, and `index.jsonl` with one line each.
 
-    A line has `key`, `file`, `error` (empty where all went well) and where the sound came from:
-    `path`, `start`, `end`. Recordings whose file is there already are not computed again, so that a
-    killed run goes on; one whose key now stands for other sound is. `settings.json` says what the
+    A line has `key`, `file`, `error` (empty where all went well) and where the sound
+    came from: `path`, `start`, `end`. What is there already is not computed again, so that a killed
+    run goes on; a recording whose key now stands for other sound is. `settings.json` says what the
     files are, and other settings or weights are refused.
+
+    Args:
+        records: what to read
+        backbone: what makes the features
+        out: folder of the files
+        level: as in `extract`
+        file_format: "npy" or "npz", a file each; "parquet", files of many rows
+        dtype: of the values in files, "float16" or "float32"
+        batch_seconds: as in `extract`
+        progress: show a bar
 
     Raises:
         OSError: if the folder cannot be written; what is there stays
-        ValueError: for an unknown level, a key that points out of the folder, or a folder that
-            holds features of another backbone or level
-
-    Other arguments as in `extract`.
+        ValueError: for an unknown option, a key that points out of the folder, or a folder that
+            holds features of another backbone or with other settings
     """
     out = Path(out)
-    _check_level(level)
-    index = {row["key"]: row for row in read_jsonl(out / INDEX_NAME)}
-    new = {record.key: _row(record, out) for record in records}
+    _check_level(level, backbone)
+    for name, value, known in (("dtype", dtype, DTYPES), ("format", file_format, FORMATS)):
+        if value not in known:
+            raise ValueError(f"the {name} is {value!r}; choose one of {', '.join(known)}.")
+    files = FORMATS[file_format](out)
+    for record in records:  # a key that points out of the folder is refused before anything else
+        files.find(record.key)
     settings = {"backbone": backbone.name, "weights": backbone.fingerprint, "level": level}
-    _check_settings(out, settings)
-    todo = [r for r in records if _is_missing(new[r.key], index.get(r.key), out)]
-    index |= new
+    _check_settings(out, settings | {"format": file_format, "dtype": dtype})
+    index = {row["key"]: row for row in read_jsonl(out / INDEX_NAME)}
+    todo = [record for record in records if not _is_there(record, index, files)]
     write_jsonl(index.values(), out / INDEX_NAME)  # before the work: a killed run leaves it, too
-    failed = 0
     try:
+        failed = 0
         for features in extract(
             todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress
         ):
-            if features.values is None:
-                failed += 1
-                index[features.key] |= {"file": None, "error": features.error}
-                continue
-            with atomic_path(out / str(new[features.key]["file"])) as path, path.open("wb") as file:
-                np.save(file, features.values)
+            failed += not _write(features, index[features.key], files, np.dtype(dtype))
+        files.close()
     finally:
         write_jsonl(index.values(), out / INDEX_NAME)
     return ExtractionSummary(len(todo) - failed, len(records) - len(todo), failed)
 
 
-def _row(record: Record, out: Path) -> dict[str, Any]:
-    """Return the record's line in the index as it is where all goes well."""
-    file = out / f"{record.key}.npy"
-    if not file.resolve().is_relative_to(out.resolve()):
-        raise ValueError(
-            f"the key {record.key!r} points out of {out}; give the recording another key."
-        )
+def _is_there(record: Record, index: dict[str, Any], files: FeatureFiles) -> bool:
+    """Whether a recording has its file; bring its line in the index up to date."""
     source = {"path": record.path, "start": record.start, "end": record.end}
-    return {"key": record.key, "file": file.relative_to(out).as_posix(), "error": "", **source}
+    before = index.get(record.key)
+    if before is not None and any(before[name] != source[name] for name in source):
+        files.forget(record.key)
+    file = files.find(record.key)
+    index[record.key] = {
+        "key": record.key,
+        "file": file,
+        "error": "" if file else NOT_YET,
+        **source,
+    }
+    return file is not None
 
 
-def _is_missing(row: dict[str, Any], before: dict[str, Any] | None, out: Path) -> bool:
-    """Whether a recording is to be computed; a file made of other sound is removed."""
-    file = out / row["file"]
-    if before is not None and any(before[n] != row[n] for n in ("path", "start", "end")):
-        file.unlink(missing_ok=True)
-    return not file.exists()
+def _write(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[Any]) -> bool:
+    """Write the features of one recording, or its error into its line; whether there are any."""
+    row["error"] = features.error
+    if features.values is None:
+        return False
+    with np.errstate(over="ignore"):
+        values = features.values.astype(dtype)
+    if not np.isfinite(values).all():
+        row["error"] = f"the features have values beyond {dtype}; extract them as float32."
+        return False
+    files.write(row, values)
+    return True
 
 
 def _check_settings(out: Path, settings: dict[str, str]) -> None:
@@ -198,6 +192,8 @@ def _check_settings(out: Path, settings: dict[str, str]) -> None:
         temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
-def _check_level(level: str) -> None:
+def _check_level(level: str, backbone: Backbone) -> None:
     if level not in LEVELS:
         raise ValueError(f"level is {level!r}; choose one of {', '.join(LEVELS)}.")
+    if level == "tokens" and not backbone.num_tokens:
+        raise ValueError(f"{backbone.name} has no utterance tokens; choose frame or utterance.")
