@@ -125,6 +125,8 @@ def test_the_file_that_fairseqs_trainer_wrote(tmp_path: Path) -> None:
     )
     facts = json.loads((tmp_path / "out" / "conversion.json").read_text())
     assert facts["file"] == "fairseq_tiny.pt" and len(facts["sha256"]) == 64
+    modes = {file.stat().st_mode for file in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1  # whoever may read the config may read the weights
 
 
 def test_pretraining_starts_where_a_data2vec2_checkpoint_stopped(tmp_path: Path) -> None:

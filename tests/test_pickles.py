@@ -108,6 +108,13 @@ def test_foreign_classes_become_plain_settings(
     assert not any(name.startswith(("omegaconf", "fairseq")) for name in sys.modules)
 
 
+def test_settings_that_contain_themselves() -> None:
+    endless: list[Any] = []
+    endless.append({"a": endless})
+    with pytest.raises(ValueError, match="contain themselves"):
+        plain({"cfg": endless})
+
+
 def canaries(canary: Path) -> dict[str, Any]:
     """Calls that would create `canary`, one a way."""
     create = f"open({str(canary)!r}, 'w').close()"

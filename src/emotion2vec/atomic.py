@@ -49,7 +49,9 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 def atomic_folder(target: str | Path, *, mark: str) -> Iterator[Path]:
     """A temporary folder beside `target`, which takes its place when the block ends well.
 
-    If the block fails, what it wrote is removed and what stood at `target` before stays.
+    If the block fails, what it wrote is removed and what stood at `target` before stays. A kill
+    leaves the temporary folder, `.NAME.*` beside `target`, and a kill between the two renames the
+    former content in it.
 
     Args:
         target: the folder to make; what stands there is replaced if it is empty or holds `mark`

@@ -98,17 +98,29 @@ def plain(value: Any) -> Any:
     omegaconf's nodes become their content, argparse's namespaces dicts, enumerations their
     values, paths strings. Tensors stay.
 
+    Raises:
+        ValueError: if the settings contain themselves
+
     >>> node = _stand_in("omegaconf.nodes.AnyNode")()
     >>> node.__setstate__({"_val": 12, "_parent": node})
     >>> plain({"depth": node, "sizes": (1, 2)})
     {'depth': 12, 'sizes': [1, 2]}
     """
+    try:
+        return _plain(value)
+    except RecursionError as error:
+        raise ValueError("the settings in the checkpoint contain themselves.") from error
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, StandIn):
         return _held(value)
     if isinstance(value, Mapping):
-        return {str(plain(k)) if isinstance(k, StandIn) else k: plain(v) for k, v in value.items()}
+        return {
+            str(_plain(k)) if isinstance(k, StandIn) else k: _plain(v) for k, v in value.items()
+        }
     if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
+        return [_plain(item) for item in value]
     return value
 
 
@@ -117,12 +129,12 @@ def _held(value: StandIn) -> Any:
     if isinstance(state, dict):
         for name in ("_content", "_val"):  # omegaconf: containers, leaves
             if name in state:
-                return plain(state[name])
-        return plain(state)
+                return _plain(state[name])
+        return _plain(state)
     if value.origin.startswith("pathlib."):
         return str(Path(*map(str, value.arguments)))
     if len(value.arguments) == 1:  # an enumeration is pickled as its class called with its value
-        return plain(value.arguments[0])
+        return _plain(value.arguments[0])
     return f"<{value.origin}>"
 
 

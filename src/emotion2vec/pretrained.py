@@ -32,18 +32,21 @@ class Pretrained:
         local_files_only: bool = False,
         token: str | None = None,
     ) -> Self:
-        """The model in a folder, or in a repository of the Hugging Face hub, in eval mode.
+        """The model in a folder, or by its name on a hub, in eval mode.
 
         Args:
-            name: a folder that `save_pretrained` wrote (transformers' one, too), or "owner/name"
+            name: a folder that `save_pretrained` (transformers' one, too) or `convert_checkpoint`
+                wrote, a published name such as "plus-large", "owner/name" on the Hugging Face
+                hub, or "modelscope:" and a name; see `hub.fetch`
             revision: branch, tag or commit on the hub
-            cache_dir: where downloads are kept
+            cache_dir: where downloads and conversions are kept
             local_files_only: use what is cached, ask no network
             token: for private repositories
 
         Raises:
             FileNotFoundError: if neither a folder nor a reachable repository has that name
-            ValueError: if the folder holds another kind of model, or weights that do not fit
+            ValueError: if the folder holds another kind of model, a checkpoint that has to be
+                converted first, or weights that do not fit
 
         >>> import tempfile
         >>> from emotion2vec import Emotion2vec, Emotion2vecConfig

@@ -76,10 +76,13 @@ def write_weights(
         OSError: if the disk is full or the place cannot be written; safetensors has an error
             of its own for that, which callers could not tell from damage
     """
+    path.touch()
+    mode = path.stat().st_mode
     try:
         save_file(tensors, path, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
         raise OSError(f"{error}") from error
+    path.chmod(mode)  # safetensors makes a file that only its owner may read
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: Any) -> None:
