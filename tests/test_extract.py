@@ -79,7 +79,7 @@ def test_backbones_by_name(model: Emotion2vec, tmp_path: Path, tones: Path) -> N
     assert np.allclose(own.values, alone(model, record.path), atol=1e-5)
     (random,) = extract([record], load_backbone(f"random:{tmp_path / 'model'}"))
     assert random.values is not None and random.values.shape == own.values.shape
-    with pytest.raises(FileNotFoundError, match="neither a folder nor a model"):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a name on the hub"):
         load_backbone(str(tmp_path / "none"))
 
 
