@@ -30,13 +30,13 @@ FLOORS = [
     {"hf", "long", "pretraining.config"},
     {"encoding"},
     {"backbones"},
-    {"extract"},
+    {"extract", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint"},
     {"probing.report", "pretraining.step", "pretraining.monitor"},
     {"probing.benchmark", "pretraining.loop"},
     {"commands.output"},
-    {"commands.convert", "commands.extract", "commands.models", "commands.pretrain"}
-    | {"commands.probe"},
+    {"commands.convert", "commands.doctor", "commands.extract", "commands.models"}
+    | {"commands.pretrain", "commands.probe", "commands.recognize"},
     {"cli"},
     {"__main__"},
 ]

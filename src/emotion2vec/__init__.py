@@ -1,4 +1,4 @@
-"""Emotion in speech: pre-train, extract and probe emotion2vec representations."""
+"""Emotion in speech: recognize, extract, pre-train and probe with emotion2vec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _PUBLIC = {
     "Emotion2vecClassifier": "model",
     "Emotion2vecConfig": "config",
     "Emotion2vecStudent": "model",
+    "Recognition": "recognize",
+    "Recognizer": "recognize",
     "convert_checkpoint": "convert",
+    "load_audio": "audio",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -56,7 +56,7 @@ def encode_records(
         progress: title of a progress bar; none if empty
     """
     with (
-        tqdm(total=len(records), desc=progress, disable=not progress) as bar,
+        tqdm(total=len(records), desc=progress, disable=not progress, delay=1) as bar,
         ThreadPoolExecutor(READERS) as pool,
     ):
         lengths: dict[int, int] = {}

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs, so that help answers at once.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from io import TextIOWrapper
 
@@ -13,10 +14,12 @@ from cyclopts import App
 
 from emotion2vec import __version__
 from emotion2vec.commands.convert import convert
+from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
 from emotion2vec.commands.models import models
 from emotion2vec.commands.pretrain import pretrain
 from emotion2vec.commands.probe import probe
+from emotion2vec.commands.recognize import recognize
 
 # Module -> extra that installs it.
 _EXTRAS = {
@@ -27,17 +30,18 @@ _EXTRAS = {
     "matplotlib": "eval",
     "transformers": "hf",
     "modelscope": "modelscope",
+    "pyarrow": "parquet",
 }
 
 app = App(
     name="emotion2vec",
     version=__version__,
-    help="Emotion in speech: pre-train, extract and probe emotion2vec representations.\n\n"
+    help="Emotion in speech: recognize, extract, pre-train and probe with emotion2vec.\n\n"
     "Any command takes --debug, which shows the traceback of an error. Exit codes: 0 all went "
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-for _command in (pretrain, extract, probe, convert, models):
+for _command in (recognize, extract, models, convert, pretrain, probe, doctor):
     app.command(_command)
 
 
@@ -54,6 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("emotion2vec").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
         code = app(arguments, result_action="return_value")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the answers, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
@@ -33,7 +34,7 @@ from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
 from emotion2vec.hub import NAMES, fetch
 from emotion2vec.layers import ATTENTIONS
-from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module
+from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, is_unused
 
 _FETCH_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
@@ -180,9 +181,15 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         return_dict: bool | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Return logits (B, C) and, for `labels` (B,), their cross-entropy."""
+        """Return logits (B, C) and, for `labels` (B,), their cross-entropy.
+
+        Labels that start with "unuse" get the lowest logit, so that a softmax gives them 0.
+        """
         output = self._encode(input_values, attention_mask, output_hidden_states)
         logits = self.classifier(output.pooled)
+        if any(map(is_unused, self.config.labels)):
+            unused = torch.tensor([is_unused(label) for label in self.config.labels])
+            logits = logits.masked_fill(unused.to(logits.device), torch.finfo(logits.dtype).min)
         wrapped = SequenceClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,

@@ -317,13 +317,22 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
 
 
+def conversions_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where converted models are kept; `cache_dir` as in `fetch`.
+
+    >>> conversions_folder("cache").parts[0]
+    'cache'
+    """
+    if cache_dir is None:
+        cache_dir = os.environ.get("EMOTION2VEC_CACHE") or Path.home() / ".cache" / "emotion2vec"
+    return Path(cache_dir).expanduser() / _FORMAT
+
+
 def _convert_once(name: str, fetched: _Fetched, cache_dir: str | Path | None) -> Path:
     """Return the conversion of a downloaded checkpoint, from the cache if it is there."""
     from filelock import FileLock
 
-    if cache_dir is None:
-        cache_dir = os.environ.get("EMOTION2VEC_CACHE") or Path.home() / ".cache" / "emotion2vec"
-    target = Path(cache_dir).expanduser() / _FORMAT / fetched.key
+    target = conversions_folder(cache_dir) / fetched.key
     if (target / CONVERSION_NAME).is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -305,5 +305,14 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
 
         Source: FunASR's emotion2vec inference.
         """
-        unused = torch.tensor([label.startswith("unuse") for label in self.config.labels])
+        unused = torch.tensor([is_unused(label) for label in self.config.labels])
         return logits.masked_fill(unused.to(logits.device), -torch.inf).softmax(dim=-1)
+
+
+def is_unused(label: str) -> bool:
+    """Whether a label of a published model stands for an output that was never trained.
+
+    >>> is_unused("unuse_0"), is_unused("<unk>")
+    (True, False)
+    """
+    return label.startswith("unuse")

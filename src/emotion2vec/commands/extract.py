@@ -14,14 +14,16 @@ def extract(
     *,
     model: str,
     out: Path,
-    level: Literal["frame", "utterance"] = "utterance",
-    layer: int | None = None,
+    level: Literal["frame", "utterance", "tokens"] = "utterance",
+    layer: str | None = None,
+    to: Literal["npy", "npz", "parquet"] = "npy",
+    dtype: Literal["float16", "float32"] = "float16",
     batch_seconds: float = 60.0,
     device: str | None = None,
     format: Format = "table",
     quiet: bool = False,
 ) -> int:
-    """Write the features of recordings, one .npy file each.
+    """Write the features of recordings as .npy, .npz or parquet files.
 
     emotion2vec extract corpus/ talk.mp3 'more/*.flac' --model runs/tiny/final --out features
 
@@ -36,11 +38,17 @@ def extract(
     model
         Folder or hub name of an encoder; "random:NAME" for random weights; "logmel".
     out
-        Folder for KEY.npy and index.jsonl.
+        Folder for the files and index.jsonl.
     level
-        "frame": (frames, width), one every 20 ms; "utterance": (width,), the mean over frames.
+        "frame": (frames, width), one every 20 ms; "utterance": (width,), the mean over frames;
+        "tokens": (tokens, width), the model's utterance tokens.
     layer
-        A block's output, from 1; 0 for what enters the first block; none for the model's output.
+        A block's output, from 1 (-1 is the last); 0 for what enters the first block; "mean" of all
+        of them; or a weight for each, with commas; none for the model's output.
+    to
+        "npy" or "npz": a file each; "parquet": files of many rows.
+    dtype
+        Of the values in the files.
     batch_seconds
         Audio in a batch: bounds the memory, changes no answer.
     device
@@ -52,16 +60,18 @@ def extract(
     """
     import json
 
-    from emotion2vec.backbones import load_backbone
+    from emotion2vec.backbones import load_backbone, parse_layer
     from emotion2vec.extract import INDEX_NAME, extract_to_folder
     from emotion2vec.manifest import find_recordings
 
-    backbone = load_backbone(model, layer=layer, device=device)
+    backbone = load_backbone(model, layer=parse_layer(layer), device=device)
     summary = extract_to_folder(
         find_recordings(sources),
         backbone,
         out,
         level=level,
+        file_format=to,
+        dtype=dtype,
         batch_seconds=batch_seconds,
         progress=not quiet,
     )

@@ -1,0 +1,278 @@
+"""Which emotion is in a recording: `Recognizer`, from a published model or one's own.
+
+S samples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
+from emotion2vec.batching import Loadable, encode_records
+from emotion2vec.encoding import default_device, encode_clips
+from emotion2vec.manifest import Record
+from emotion2vec.model import Emotion2vecClassifier, is_unused
+
+UNKNOWN = "unknown"
+"""The label where no score reaches `abstain`."""
+
+LANGUAGES: dict[str, Callable[[str], str]] = {
+    "en": lambda label: label.rpartition("/")[2],
+    "zh": lambda label: label.partition("/")[0],
+    "both": lambda label: label,
+}
+"""What is shown of a published label such as "生气/angry"."""
+
+BLOCK_RECORDS = 1000
+"""Recordings whose lengths are looked up, sorted and batched together: answers keep their order."""
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was found in one recording, or in a part of one."""
+
+    key: str
+    """of the record; the path where there is no other; "input 3" for sound in memory"""
+    label: str | None
+    """the most probable; "unknown" where the recognizer abstains; None where there is an error"""
+    score: float | None
+    """probability of the most probable label, also where the recognizer abstains"""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """probability of each label in use; they sum to 1"""
+    start: float = 0.0
+    """of the part, in seconds"""
+    end: float | None = None
+    duration: float | None = None
+    """in seconds; None where it could not be read"""
+    path: str | None = None
+    """None for sound in memory"""
+    error: str = ""
+    policy: str = ""
+    """how scores became a label"""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON takes them."""
+        return asdict(self)
+
+
+class _InMemory:
+    """Sound that is no file: bytes, a file object, an array; read once."""
+
+    def __init__(self, source: Any, sampling_rate: int | None) -> None:
+        self._source, self._sampling_rate = source, sampling_rate
+
+    @cached_property
+    def _waveform(self) -> Waveform:
+        return load_audio(self._source, sampling_rate=self._sampling_rate)
+
+    def num_samples(self) -> int:
+        return len(self._waveform)
+
+    def load(self) -> Waveform:
+        return self._waveform
+
+
+class Recognizer:
+    """Recordings in, emotions out.
+
+    Args:
+        model: a classifier
+        labels: only these, as shown or as published; scores are renormalized over them
+        abstain: under this score the label is "unknown"
+        language: "en", "zh" or "both": what is shown of labels such as "生气/angry"
+        device: where to compute; the accelerator where there is one, if None
+        batch_seconds: audio in a batch: bounds the memory, changes no answer
+
+    Raises:
+        ValueError: for an unknown label or language, or an `abstain` outside [0, 1]
+
+    Labels that start with "unuse" take no part, as in the published code (FunASR's emotion2vec).
+
+    >>> from emotion2vec import Emotion2vecConfig
+    >>> config = Emotion2vecConfig(embed_dim=48, conv_channels=(32,) * 7, labels=("happy", "sad"))
+    >>> recognizer = Recognizer(Emotion2vecClassifier(config), abstain=0.9)
+    >>> tone = np.sin(np.arange(16000) / 9)
+    >>> recognizer((tone, 16000)).label
+    'unknown'
+    """
+
+    def __init__(
+        self,
+        model: Emotion2vecClassifier,
+        *,
+        labels: Sequence[str] | None = None,
+        abstain: float = 0.0,
+        language: str = "en",
+        device: str | None = None,
+        batch_seconds: float = 60.0,
+    ) -> None:
+        if language not in LANGUAGES:
+            raise ValueError(
+                f"language is {language!r}; choose one of {', '.join(LANGUAGES)} (names of labels)."
+            )
+        if not 0 <= abstain <= 1:
+            raise ValueError(f"abstain is {abstain}; give a score from 0 (never) to 1.")
+        self.model = model.to(device or default_device()).eval()
+        self.abstain = abstain
+        self.batch_seconds = batch_seconds
+        show = LANGUAGES[language]
+        published = model.config.labels
+        usable = [i for i, label in enumerate(published) if not is_unused(label)]
+        self._columns = usable if labels is None else _find(labels, published, usable)
+        self.labels = tuple(show(published[i]) for i in self._columns)
+        """as shown, in the order of the model's outputs"""
+        self.policy = self._describe(len(usable))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        token: str | None = None,
+        **options: Any,
+    ) -> Self:
+        """The recognizer around a classifier's folder, a published model, or one on a hub.
+
+        Arguments as `Emotion2vecClassifier.from_pretrained`; `options` as `Recognizer`.
+
+        Raises:
+            FileNotFoundError: if there is no such model, or no network to fetch it
+            ValueError: if the model is an encoder without classifier
+        """
+        model = Emotion2vecClassifier.from_pretrained(
+            name,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return cls(model, **options)
+
+    def __call__(self, inputs: Any, *, sampling_rate: int | None = None) -> Any:
+        """The `Recognition` of one input, or a list of them for a list.
+
+        Args:
+            inputs: path, bytes, open binary file, `Record`, array (samples,) or (samples,
+                channels), pair of array and sampling rate, mapping with "array" and
+                "sampling_rate"; or a list of these
+            sampling_rate: of arrays that come alone, in Hz
+
+        Raises:
+            FileNotFoundError: if the one input is a path to nothing
+            ValueError: if the one input is no sound; in a list, that item carries the error
+        """
+        if isinstance(inputs, list):
+            return list(self.recognize_all(inputs, sampling_rate=sampling_rate))
+        source = _loadable(inputs, sampling_rate)
+        clip = source.load()
+        return self._recognition("input", source, self._scores([clip])[0], len(clip) / SAMPLE_RATE)
+
+    def recognize_all(
+        self, inputs: Sequence[Any], *, sampling_rate: int | None = None, progress: bool = False
+    ) -> Iterator[Recognition]:
+        """A `Recognition` for each input, in order; what cannot be read comes with its error.
+
+        Lazily and in bounded memory, however many; arguments as `__call__`.
+        """
+        numbered = iter(enumerate(inputs))
+        with tqdm(total=len(inputs), desc="recognizing", disable=not progress, delay=1) as bar:
+            while block := list(islice(numbered, BLOCK_RECORDS)):
+                sources = [_loadable(item, sampling_rate) for _, item in block]
+                found: dict[int, Recognition] = {}
+                for outcome in encode_records(
+                    sources, self._scores, batch_seconds=self.batch_seconds
+                ):
+                    name = f"input {block[outcome.position][0]}"
+                    source = sources[outcome.position]
+                    found[outcome.position] = self._recognition(name, source, *outcome[1:])
+                    bar.update()
+                yield from (found[i] for i in range(len(block)))
+
+    @torch.inference_mode()
+    def _scores(self, clips: Sequence[Waveform]) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+        """Return the probabilities (C in use,) of each clip."""
+        encoded = encode_clips(self.model.encoder, clips)
+        pooled = torch.from_numpy(np.stack([e.frames.mean(axis=0) for e in encoded]))
+        logits = self.model.classifier(pooled.to(self.model.classifier.weight))
+        return list(logits[:, self._columns].float().softmax(dim=-1).cpu().numpy())
+
+    def _recognition(
+        self,
+        name: str,
+        source: Loadable,
+        scores: Any,
+        duration: float | None,
+        error: str = "",
+    ) -> Recognition:
+        part: dict[str, Any] = {"key": name}
+        if isinstance(source, Record):
+            part = {name: getattr(source, name) for name in ("key", "path", "start", "end")}
+        if duration is not None and part.get("end") is None:
+            part["end"] = part.get("start", 0.0) + duration
+        if scores is None:
+            return Recognition(label=None, score=None, error=error, policy=self.policy, **part)
+        best = int(scores.argmax())
+        score = float(scores[best])
+        return Recognition(
+            label=self.labels[best] if score >= self.abstain else UNKNOWN,
+            score=score,
+            scores=dict(zip(self.labels, map(float, scores), strict=True)),
+            duration=duration,
+            policy=self.policy,
+            **part,
+        )
+
+    def _describe(self, usable: int) -> str:
+        text = f"highest of {len(self.labels)} softmax scores"
+        if len(self.labels) < usable:
+            text += f", renormalized from {usable}"
+        return text + (f"; {UNKNOWN} below {self.abstain:g}" if self.abstain else "")
+
+
+def _find(wanted: Sequence[str], published: Sequence[str], usable: Sequence[int]) -> list[int]:
+    """Return the positions of labels that are named as published, in English or in Chinese."""
+    names: dict[str, int] = {}
+    for i in usable:
+        for show in LANGUAGES.values():
+            names.setdefault(show(published[i]).lower(), i)
+    unknown = [label for label in wanted if label.lower() not in names]
+    if unknown or not wanted:
+        known = ", ".join(LANGUAGES["en"](published[i]) for i in usable)
+        raise ValueError(
+            f"labels has {unknown[0]!r}, which the model does not know; it knows {known}."
+            if unknown
+            else f"labels is empty; choose some of {known}."
+        )
+    return sorted({names[label.lower()] for label in wanted})
+
+
+def _loadable(source: Any, sampling_rate: int | None) -> Loadable:
+    """Return something to read for any kind of input; what is wrong with it shows on reading."""
+    if isinstance(source, Record):
+        return source
+    if isinstance(source, str | Path):
+        return Record(key=str(source), path=str(source))
+    if isinstance(source, tuple) and len(source) == 2:
+        source, sampling_rate = source
+    elif isinstance(source, Mapping):
+        source, sampling_rate = source.get("array"), source.get("sampling_rate")
+    if isinstance(source, torch.Tensor):
+        source = source.detach().cpu().numpy()
+    if not isinstance(source, bytes | np.ndarray) and not hasattr(source, "read"):
+        raise TypeError(
+            f"an input is {type(source).__name__}; give a path, bytes, an open binary file, or an "
+            "array with its sampling rate."
+        )
+    return _InMemory(source, sampling_rate)
