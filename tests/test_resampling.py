@@ -63,7 +63,7 @@ def test_two_resamplers_give_the_same_labels() -> None:
     taps = signal.firwin(2 * 64 * 441 + 1, 0.96 / 441, window=("kaiser", 10.0))
 
     def features(clips: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.stack([backbone.encode([clip])[0].mean(axis=0) for clip in clips])
+        return np.stack([backbone.encode([clip])[0].frames.mean(axis=0) for clip in clips])
 
     def at_44100(clip: NDArray[Any]) -> NDArray[Any]:
         return signal.resample(clip, round(len(clip) * 44100 / 16000)).astype(np.float32)

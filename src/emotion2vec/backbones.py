@@ -123,7 +123,7 @@ def encoder_backbone(
     def encode(clips: Sequence[Waveform]) -> list[Encoded]:
         return encode_clips(model, clips, layer_weights=weights)
 
-    if layer is not None:
+    if weights is not None:
         plain = isinstance(layer, int | str)
         name += f"@{layer}" if plain else "@" + ",".join(f"{w:.4g}" for w in weights.tolist())
     return Backbone(

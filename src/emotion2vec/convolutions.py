@@ -81,8 +81,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, config: Emotion2vecConfig) -> None:
         super().__init__()
-        self.num_frames = config.num_frames
-        self.hop, self.field = config.hop_samples, config.min_samples
+        self.config = config
         inputs = (1, *config.conv_channels[:-1])
         norms = [config.conv_norm] * len(inputs)
         if config.conv_norm == "group":  # only after the first convolution
@@ -127,7 +126,6 @@ class FeatureEncoder(nn.Module):
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
-            and not torch.jit.is_tracing()
         )
 
     def _forward_windows(self, waveform: Tensor, num_frames: Tensor | None) -> Tensor:
@@ -135,18 +133,20 @@ class FeatureEncoder(nn.Module):
 
         2 to 3 times faster than the convolutions on CPUs, and padding costs nothing.
         """
-        pieces = [layer.kernel_pieces() for layer in self.layers]
-        samples = (WINDOW_FRAMES - 1) * self.hop + self.field
-        widest = max(layer.conv.out_channels for layer in self.layers)
-        memory = waveform.new_empty(samples // self.layers[0].conv.stride[0] * widest)
-        total = self.num_frames(waveform.shape[1])
-        frames = waveform.new_zeros(len(waveform), total, self.layers[-1].conv.out_channels)
+        config = self.config
+        layers = [layer for layer in self.layers if isinstance(layer, ConvLayer)]
+        pieces = [layer.kernel_pieces() for layer in layers]
+        samples = (WINDOW_FRAMES - 1) * config.hop_samples + config.min_samples
+        memory = waveform.new_empty(samples // config.conv_strides[0] * max(config.conv_channels))
+        total = config.num_frames(waveform.shape[1])
+        frames = waveform.new_zeros(len(waveform), total, config.conv_channels[-1])
         wanted = [total] * len(waveform) if num_frames is None else num_frames.tolist()
         for clip, out, count in zip(waveform, frames, wanted, strict=True):
             for first in range(0, count, WINDOW_FRAMES):
                 last = min(first + WINDOW_FRAMES, count)
-                x = clip[first * self.hop : (last - 1) * self.hop + self.field].unsqueeze(1)
-                for layer, weights in zip(self.layers, pieces, strict=True):
+                end = (last - 1) * config.hop_samples + config.min_samples
+                x = clip[first * config.hop_samples : end].unsqueeze(1)
+                for layer, weights in zip(layers, pieces, strict=True):
                     x = layer.forward_window(x, weights, memory)
                 out[first:last] = x
         return frames

@@ -67,6 +67,7 @@ def encode_long(
     frames, tokens = _embed(model, waveform)
     mixed = None if layer_weights is None else frames * layer_weights[0]
     for number, block in enumerate(context.blocks):
+        assert isinstance(block, Block)
         slopes = context.head_slopes(number)
         tokens = _run_block(block, frames, tokens, slopes, _view_frames(slopes, len(frames)))
         if mixed is not None and layer_weights is not None:
@@ -101,9 +102,8 @@ def _embed(model: Emotion2vec, waveform: Tensor) -> tuple[Tensor, Tensor]:
         features, _ = model.features(part.unsqueeze(0))  # (1, end - begin, D)
         x = features + context.positional_encoder(features)
         frames[first:last] = _prenet(model, x[:, first - begin : last - begin])[0]
-    tokens = context.utterance_tokens
-    if tokens is None:
-        tokens = torch.empty(1, 0, config.embed_dim, device=device)
+    none = torch.empty(1, 0, config.embed_dim, device=device)
+    tokens = none if context.utterance_tokens is None else context.utterance_tokens
     return frames, _prenet(model, tokens)
 
 
