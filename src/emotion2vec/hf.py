@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import (
@@ -34,7 +33,7 @@ from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
 from emotion2vec.hub import NAMES, fetch
 from emotion2vec.layers import ATTENTIONS
-from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, is_unused
+from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, mask_unused
 
 _FETCH_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 
@@ -186,10 +185,7 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         Labels that start with "unuse" get the lowest logit, so that a softmax gives them 0.
         """
         output = self._encode(input_values, attention_mask, output_hidden_states)
-        logits = self.classifier(output.pooled)
-        if any(map(is_unused, self.config.labels)):
-            unused = torch.tensor([is_unused(label) for label in self.config.labels])
-            logits = logits.masked_fill(unused.to(logits.device), torch.finfo(logits.dtype).min)
+        logits = mask_unused(self.classifier(output.pooled), self.config.labels)
         wrapped = SequenceClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,

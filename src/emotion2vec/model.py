@@ -6,7 +6,7 @@ R = B * K rows, V visible frames, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -297,16 +297,12 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
         }
 
     def forward(self, waveform: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Return logits (B, C) in the order of `config.labels`; arguments as `Emotion2vec`."""
-        return self.classifier(self.encoder(waveform, attention_mask).pooled)
+        """Return logits (B, C) in the order of `config.labels`; arguments as `Emotion2vec`.
 
-    def scores(self, logits: Tensor) -> Tensor:
-        """Probabilities (B, C); labels that start with "unuse" get 0, the others sum to 1.
-
-        Source: FunASR's emotion2vec inference.
+        A softmax gives 0 to labels that start with "unuse", as FunASR's inference does.
         """
-        unused = torch.tensor([is_unused(label) for label in self.config.labels])
-        return logits.masked_fill(unused.to(logits.device), -torch.inf).softmax(dim=-1)
+        logits = self.classifier(self.encoder(waveform, attention_mask).pooled)
+        return mask_unused(logits, self.config.labels)
 
 
 def is_unused(label: str) -> bool:
@@ -316,3 +312,13 @@ def is_unused(label: str) -> bool:
     (True, False)
     """
     return label.startswith("unuse")
+
+
+def mask_unused(logits: Tensor, labels: Sequence[str]) -> Tensor:
+    """Logits (B, C) with the lowest number at labels that were never trained.
+
+    >>> mask_unused(torch.zeros(1, 2), ["sad", "unuse_0"]).softmax(dim=-1)
+    tensor([[1., 0.]])
+    """
+    unused = torch.tensor([is_unused(label) for label in labels], device=logits.device)
+    return logits.masked_fill(unused, torch.finfo(logits.dtype).min)
