@@ -137,11 +137,13 @@ class FeatureEncoder(nn.Module):
         layers = [layer for layer in self.layers if isinstance(layer, ConvLayer)]
         pieces = [layer.kernel_pieces() for layer in layers]
         samples = (WINDOW_FRAMES - 1) * config.hop_samples + config.min_samples
-        memory = waveform.new_empty(samples // config.conv_strides[0] * max(config.conv_channels))
+        rows = samples // config.conv_strides[0] + 1  # of the first layer's output, or one more
+        memory = waveform.new_empty(rows * max(config.conv_channels))
         total = config.num_frames(waveform.shape[1])
         frames = waveform.new_zeros(len(waveform), total, config.conv_channels[-1])
         wanted = [total] * len(waveform) if num_frames is None else num_frames.tolist()
-        for clip, out, count in zip(waveform, frames, wanted, strict=True):
+        # Views are laid over the samples, which are therefore to lie side by side.
+        for clip, out, count in zip(waveform.contiguous(), frames, wanted, strict=True):
             for first in range(0, count, WINDOW_FRAMES):
                 last = min(first + WINDOW_FRAMES, count)
                 end = (last - 1) * config.hop_samples + config.min_samples

@@ -1,0 +1,147 @@
+"""Windows on a CPU give what the convolutions give, and everything else takes the plain path."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from conftest import load_golden, relative_error
+from torch import Tensor, nn
+
+from emotion2vec import Emotion2vecConfig
+from emotion2vec.convolutions import WINDOW_FRAMES, FeatureEncoder
+from emotion2vec.reference import config_from_reference
+
+HOP, FRAME = 320, 400
+BORDER = (WINDOW_FRAMES - 1) * HOP + FRAME
+"""Samples of one full window."""
+
+
+def build(**changes: Any) -> FeatureEncoder:
+    """An encoder of 32 channels in which every weight matters."""
+    config = Emotion2vecConfig(**{"conv_channels": (32,) * 7, "embed_dim": 48, **changes})  # type: ignore[arg-type]
+    encoder = FeatureEncoder(config).eval()
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return encoder
+
+
+@pytest.fixture
+def encoder() -> FeatureEncoder:
+    return build()
+
+
+@torch.no_grad()
+def both(
+    encoder: FeatureEncoder, waveform: Tensor, num_frames: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Frames by windows and by convolutions."""
+    with patch.object(encoder, "forward_convolutions", side_effect=AssertionError("plain path")):
+        ours = encoder(waveform, num_frames)
+    return ours, encoder.forward_convolutions(waveform)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [400, 401, 719, 720, 721, 2 * BORDER, 80_000]
+    + [BORDER + n for n in (-1, 0, 1, HOP - 1, HOP, HOP + 1)],
+)
+def test_windows_equal_the_convolutions(encoder: FeatureEncoder, samples: int) -> None:
+    ours, theirs = both(encoder, torch.randn(2, samples))
+    assert ours.shape == theirs.shape == (2, encoder.config.num_frames(samples), 32)
+    assert relative_error(ours, theirs) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"conv_kernels": (4, 3, 2), "conv_strides": (2, 2, 2)},
+        {"conv_kernels": (10, 8, 4, 4, 4), "conv_strides": (5, 4, 2, 2, 2)},
+        {"conv_kernels": (5, 7), "conv_strides": (5, 2)},  # 3.5 strides a kernel
+        {"conv_kernels": (2, 1, 3), "conv_strides": (3, 2, 2)},  # samples between kernels
+        {"conv_kernels": (3,), "conv_strides": (1,)},
+        {"conv_kernels": (10, 3, 2), "conv_channels": (8, 24, 16), "conv_strides": (5, 2, 2)},
+    ],
+)
+def test_other_convolutions(changes: dict[str, Any]) -> None:
+    encoder = build(**{"conv_channels": (16,) * len(changes["conv_kernels"]), **changes})
+    config = encoder.config
+    for samples in (config.min_samples, config.min_samples + 1, 60 * config.hop_samples + 7):
+        ours, theirs = both(encoder, torch.randn(2, samples))
+        assert relative_error(ours, theirs) <= 1e-5
+
+
+@pytest.mark.parametrize("variant", ["base_tiny", "pluslarge_like_tiny", "preln_tiny"])
+def test_convolutions_of_the_golden_models(variant: str) -> None:
+    golden = load_golden(f"inference/{variant}")
+    encoder = FeatureEncoder(config_from_reference(golden.facts["model_conf"], ())).eval()
+    ours, theirs = both(encoder, torch.randn(1, 48_123))
+    assert relative_error(ours, theirs) <= 1e-5
+
+
+def test_float64(encoder: FeatureEncoder) -> None:
+    ours, theirs = both(encoder.double(), torch.randn(1, 40_000, dtype=torch.float64))
+    assert ours.dtype == torch.float64
+    assert relative_error(ours, theirs) <= 1e-13
+
+
+def test_frames_nobody_wants_are_not_computed(encoder: FeatureEncoder) -> None:
+    waveform, wanted = torch.randn(4, 40_000), torch.tensor([124, 51, 50, 1])
+    whole = encoder.forward_convolutions(waveform).detach()
+    for row, count in enumerate(wanted.tolist()):
+        waveform[row, (count - 1) * HOP + FRAME :] = torch.nan
+    ours, _ = both(encoder, waveform, wanted)
+    for row, count in enumerate(wanted.tolist()):
+        assert relative_error(ours[row, :count], whole[row, :count]) <= 1e-5
+        assert ours[row, count:].eq(0).all()
+
+
+def test_waveforms_that_lie_scattered_in_memory(encoder: FeatureEncoder) -> None:
+    stereo = torch.randn(20_000, 2)
+    channels_first = stereo.T  # rows whose samples are two apart
+    backwards = torch.randn(20_000).flip(0).expand(2, -1)
+    for waveform in (channels_first, stereo[:, 1].unsqueeze(0), backwards):
+        ours, theirs = both(encoder, waveform)
+        assert relative_error(ours, theirs) <= 1e-5
+
+
+def test_inference_mode_takes_windows(encoder: FeatureEncoder) -> None:
+    waveform = torch.randn(1, 20_000)
+    with torch.inference_mode():
+        assert encoder._can_use_windows(waveform)
+        inside = encoder(waveform)
+    assert torch.equal(inside, both(encoder, waveform)[0])
+
+
+def takes_the_plain_path(encoder: FeatureEncoder, waveform: Tensor) -> bool:
+    with patch.object(encoder, "_forward_windows", side_effect=AssertionError("windows")):
+        encoder(waveform)
+    return True
+
+
+def test_training_takes_the_plain_path(encoder: FeatureEncoder) -> None:
+    assert takes_the_plain_path(encoder.train(), torch.randn(1, 4000))
+    encoder(torch.randn(1, 4000)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+
+
+def test_autocast_takes_the_plain_path(encoder: FeatureEncoder) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert takes_the_plain_path(encoder, torch.randn(1, 4000))
+
+
+def test_group_norm_takes_the_plain_path() -> None:
+    encoder = build(conv_norm="group")
+    assert isinstance(encoder.layers[0].norm, nn.GroupNorm)
+    with torch.no_grad():
+        assert takes_the_plain_path(encoder, torch.randn(1, 4000))
+
+
+def test_a_compiled_encoder_takes_the_plain_path(encoder: FeatureEncoder) -> None:
+    waveform = torch.randn(1, 4000)
+    compiled = torch.compile(encoder, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        assert torch.equal(compiled(waveform), encoder.forward_convolutions(waveform))
