@@ -10,7 +10,7 @@ import os
 import sys
 from io import TextIOWrapper
 
-from cyclopts import App
+from cyclopts import App, CycloptsError, Parameter
 
 from emotion2vec import __version__
 from emotion2vec.commands.convert import convert
@@ -36,13 +36,16 @@ _EXTRAS = {
 app = App(
     name="emotion2vec",
     version=__version__,
+    default_parameter=Parameter(negative=""),  # no --no-quiet beside --quiet
     help="Emotion in speech: recognize, extract, pre-train and probe with emotion2vec.\n\n"
+    "emotion2vec recognize call.wav\n\n"
+    "emotion2vec COMMAND --help shows an example and the options of a command. "
     "Any command takes --debug, which shows the traceback of an error. Exit codes: 0 all went "
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-for _command in (recognize, extract, models, convert, pretrain, probe, doctor):
-    app.command(_command)
+for _place, _command in enumerate((recognize, extract, models, convert, pretrain, probe, doctor)):
+    app.command(_command, sort_key=_place)  # type: ignore[call-overload]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,11 +60,15 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     logging.getLogger("emotion2vec").setLevel(logging.DEBUG if debug else logging.INFO)
     try:
-        code = app(arguments, result_action="return_value")
+        code = app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the answers, `head` say, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except CycloptsError as error:  # a command or an option that does not exist, say
+        name = " ".join(["emotion2vec", *(error.command_chain or ())])
+        print(f"error: {' '.join(str(error).split())} ({name} --help)", file=sys.stderr)
+        code = 1
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if debug:
             raise

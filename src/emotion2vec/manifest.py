@@ -174,8 +174,9 @@ def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
     twice = [r.key for r in records if r.key in seen or seen.add(r.key)]  # type: ignore[func-returns-value]
     if twice:
         raise ValueError(
-            f"{len(twice)} keys come twice, such as {twice[0]!r}; "
-            "rename files that differ in suffix only, or write a manifest with keys of your own."
+            f"{len(twice)} keys come twice, such as {twice[0]!r}; give their common folder or a "
+            "quoted glob (keys then have folders in them), rename files that differ in suffix "
+            "only, or write a list with keys of your own."
         )
     return records
 

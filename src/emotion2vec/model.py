@@ -7,6 +7,7 @@ R = B * K rows, V visible frames, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -287,6 +288,15 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
         self.config = config
         self.encoder = Emotion2vec(config)
         self.classifier = nn.Linear(config.embed_dim, len(config.labels))
+
+    @classmethod
+    def check_config(cls, config: Emotion2vecConfig, name: str | Path) -> None:
+        """Refuse an encoder, which has no labels."""
+        if not config.labels:
+            raise ValueError(
+                f"{name} is an encoder without a classifier; take one that has labels, such as "
+                "plus-large, or the encoder's features (emotion2vec extract, emotion2vec probe)."
+            )
 
     @classmethod
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -63,10 +63,20 @@ class Pretrained:
             local_files_only=local_files_only,
             token=token,
         )
-        model = cls(read_config(folder))  # type: ignore[call-arg]
+        config = read_config(folder)
+        cls.check_config(config, name)
+        model = cls(config)  # type: ignore[call-arg]
         assert isinstance(model, nn.Module)
         load_weights(model, cls.rename_weights(read_weights(folder)), folder)
         return model.eval()
+
+    @classmethod
+    def check_config(cls, config: Emotion2vecConfig, name: str | Path) -> None:
+        """Refuse the model `name` if it is not of a kind that this class can be.
+
+        Raises:
+            ValueError: that says what the model is, and what to do
+        """
 
     @classmethod
     def rename_weights(cls, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

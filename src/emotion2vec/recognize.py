@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
-from emotion2vec.batching import Loadable, encode_records
+from emotion2vec.batching import Loadable, Outcome, encode_records
 from emotion2vec.encoding import default_device, encode_clips
 from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vecClassifier, is_unused
@@ -25,15 +25,23 @@ from emotion2vec.model import Emotion2vecClassifier, is_unused
 UNKNOWN = "unknown"
 """The label where no score reaches `abstain`."""
 
+BLOCK_RECORDS = 256
+"""Recordings whose lengths are looked up, sorted and batched together; answers come in their order.
+Few enough for a first answer soon, enough for batches of like length."""
+
+
+def _split(label: str) -> tuple[str, str]:
+    """Return the Chinese and the English name in a label; twice the label where it has no two."""
+    chinese, slash, english = label.partition("/")
+    return (label, label) if not slash or chinese.isascii() else (chinese, english)
+
+
 LANGUAGES: dict[str, Callable[[str], str]] = {
-    "en": lambda label: label.rpartition("/")[2],
-    "zh": lambda label: label.partition("/")[0],
+    "en": lambda label: _split(label)[1],
+    "zh": lambda label: _split(label)[0],
     "both": lambda label: label,
 }
 """What is shown of a published label such as "生气/angry"."""
-
-BLOCK_RECORDS = 1000
-"""Recordings whose lengths are looked up, sorted and batched together: answers keep their order."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Recognition:
     """What was found in one recording, or in a part of one."""
 
     key: str
-    """of the record; the path where there is no other; "input 3" for sound in memory"""
+    """of the record; else the path; for sound in memory "input", in a list its place: "input 3"."""
     label: str | None
     """the most probable; "unknown" where the recognizer abstains; None where there is an error"""
     score: float | None
@@ -63,22 +71,37 @@ class Recognition:
         """All fields, as JSON takes them."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        found = f"error: {self.error}" if self.error else f"{self.label} {self.score:.2f}"
+        return f"<Recognition {self.key}: {found}>"
+
 
 class _InMemory:
     """Sound that is no file: bytes, a file object, an array; read once."""
 
-    def __init__(self, source: Any, sampling_rate: int | None) -> None:
+    def __init__(self, source: Any, sampling_rate: Any) -> None:
         self._source, self._sampling_rate = source, sampling_rate
-
-    @cached_property
-    def _waveform(self) -> Waveform:
-        return load_audio(self._source, sampling_rate=self._sampling_rate)
 
     def num_samples(self) -> int:
         return len(self._waveform)
 
     def load(self) -> Waveform:
         return self._waveform
+
+    @cached_property
+    def _waveform(self) -> Waveform:
+        source, rate = self._source, self._sampling_rate
+        if isinstance(source, torch.Tensor):
+            source = source.detach().cpu()
+            source = (source.float() if source.is_floating_point() else source).numpy()
+        if not isinstance(source, bytes | np.ndarray) and not hasattr(source, "read"):
+            raise ValueError(
+                f"an input is {type(source).__name__}; give a path, bytes, an open binary file, an "
+                "array with its sampling rate, or a list of these."
+            )
+        if isinstance(rate, str):
+            raise ValueError(f"a sampling rate is {rate!r}; give a number in Hz.")
+        return load_audio(source, sampling_rate=rate)
 
 
 class Recognizer:
@@ -124,13 +147,13 @@ class Recognizer:
         self.model = model.to(device or default_device()).eval()
         self.abstain = abstain
         self.batch_seconds = batch_seconds
-        show = LANGUAGES[language]
         published = model.config.labels
         usable = [i for i, label in enumerate(published) if not is_unused(label)]
         self._columns = usable if labels is None else _find(labels, published, usable)
-        self.labels = tuple(show(published[i]) for i in self._columns)
+        self.labels = _shown([published[i] for i in self._columns], language)
         """as shown, in the order of the model's outputs"""
         self.policy = self._describe(len(usable))
+        """how scores become a label, in words"""
 
     @classmethod
     def from_pretrained(
@@ -149,7 +172,7 @@ class Recognizer:
 
         Raises:
             FileNotFoundError: if there is no such model, or no network to fetch it
-            ValueError: if the model is an encoder without classifier
+            ValueError: if the model is an encoder without a classifier
         """
         model = Emotion2vecClassifier.from_pretrained(
             name,
@@ -177,59 +200,72 @@ class Recognizer:
             return list(self.recognize_all(inputs, sampling_rate=sampling_rate))
         source = _loadable(inputs, sampling_rate)
         clip = source.load()
-        return self._recognition("input", source, self._scores([clip])[0], len(clip) / SAMPLE_RATE)
+        outcome = Outcome(0, self._scores([clip])[0], len(clip) / SAMPLE_RATE)
+        return self._recognition("input", source, outcome)
 
     def recognize_all(
-        self, inputs: Sequence[Any], *, sampling_rate: int | None = None, progress: bool = False
+        self,
+        inputs: Sequence[Any],
+        *,
+        sampling_rate: int | None = None,
+        in_order: bool = True,
+        progress: bool = False,
     ) -> Iterator[Recognition]:
-        """A `Recognition` for each input, in order; what cannot be read comes with its error.
+        """A `Recognition` for each input; what cannot be read comes with its error.
 
-        Lazily and in bounded memory, however many; arguments as `__call__`.
+        Lazily, and for files in bounded memory, however many.
+
+        Args:
+            inputs: as `__call__`
+            sampling_rate: as `__call__`
+            in_order: keep the order of the inputs; else each comes as soon as it is known
+            progress: show a bar on standard error
         """
         numbered = iter(enumerate(inputs))
         with tqdm(total=len(inputs), desc="recognizing", disable=not progress, delay=1) as bar:
             while block := list(islice(numbered, BLOCK_RECORDS)):
                 sources = [_loadable(item, sampling_rate) for _, item in block]
-                found: dict[int, Recognition] = {}
+                waiting: dict[int, Recognition] = {}
+                due = 0
                 for outcome in encode_records(
                     sources, self._scores, batch_seconds=self.batch_seconds
                 ):
-                    name = f"input {block[outcome.position][0]}"
-                    source = sources[outcome.position]
-                    found[outcome.position] = self._recognition(name, source, *outcome[1:])
+                    position = outcome.position
+                    name = f"input {block[position][0]}"
+                    waiting[position] = self._recognition(name, sources[position], outcome)
                     bar.update()
-                yield from (found[i] for i in range(len(block)))
+                    while in_order and due in waiting:
+                        yield waiting.pop(due)
+                        due += 1
+                    if not in_order:
+                        yield waiting.pop(position)
 
     @torch.inference_mode()
     def _scores(self, clips: Sequence[Waveform]) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
         """Return the probabilities (C in use,) of each clip."""
         encoded = encode_clips(self.model.encoder, clips)
-        pooled = torch.from_numpy(np.stack([e.frames.mean(axis=0) for e in encoded]))
+        # In float64: a sum over the 180,000 frames of an hour would lose two digits.
+        pooled = torch.from_numpy(np.stack([e.frames.mean(axis=0, dtype=float) for e in encoded]))
         logits = self.model.classifier(pooled.to(self.model.classifier.weight))
         return list(logits[:, self._columns].float().softmax(dim=-1).cpu().numpy())
 
-    def _recognition(
-        self,
-        name: str,
-        source: Loadable,
-        scores: Any,
-        duration: float | None,
-        error: str = "",
-    ) -> Recognition:
+    def _recognition(self, name: str, source: Loadable, outcome: Outcome) -> Recognition:
         part: dict[str, Any] = {"key": name}
         if isinstance(source, Record):
             part = {name: getattr(source, name) for name in ("key", "path", "start", "end")}
-        if duration is not None and part.get("end") is None:
-            part["end"] = part.get("start", 0.0) + duration
-        if scores is None:
-            return Recognition(label=None, score=None, error=error, policy=self.policy, **part)
-        best = int(scores.argmax())
-        score = float(scores[best])
+        if outcome.duration is not None and part.get("end") is None:
+            part["end"] = part.get("start", 0.0) + outcome.duration
+        if outcome.error:
+            return Recognition(
+                label=None, score=None, error=outcome.error, policy=self.policy, **part
+            )
+        best = int(outcome.value.argmax())
+        score = float(outcome.value[best])
         return Recognition(
             label=self.labels[best] if score >= self.abstain else UNKNOWN,
             score=score,
-            scores=dict(zip(self.labels, map(float, scores), strict=True)),
-            duration=duration,
+            scores=dict(zip(self.labels, map(float, outcome.value), strict=True)),
+            duration=outcome.duration,
             policy=self.policy,
             **part,
         )
@@ -241,8 +277,16 @@ class Recognizer:
         return text + (f"; {UNKNOWN} below {self.abstain:g}" if self.abstain else "")
 
 
+def _shown(published: Sequence[str], language: str) -> tuple[str, ...]:
+    """Return the names of labels in a language; whole where two would be the same."""
+    names = tuple(map(LANGUAGES[language], published))
+    return names if len(set(names)) == len(names) else tuple(published)
+
+
 def _find(wanted: Sequence[str], published: Sequence[str], usable: Sequence[int]) -> list[int]:
     """Return the positions of labels that are named as published, in English or in Chinese."""
+    if isinstance(wanted, str):
+        raise ValueError(f"labels is {wanted!r}; give a list, such as {wanted.split(',')}.")
     names: dict[str, int] = {}
     for i in usable:
         for show in LANGUAGES.values():
@@ -258,21 +302,14 @@ def _find(wanted: Sequence[str], published: Sequence[str], usable: Sequence[int]
     return sorted({names[label.lower()] for label in wanted})
 
 
-def _loadable(source: Any, sampling_rate: int | None) -> Loadable:
+def _loadable(source: Any, sampling_rate: Any) -> Loadable:
     """Return something to read for any kind of input; what is wrong with it shows on reading."""
     if isinstance(source, Record):
         return source
     if isinstance(source, str | Path):
         return Record(key=str(source), path=str(source))
-    if isinstance(source, tuple) and len(source) == 2:
-        source, sampling_rate = source
-    elif isinstance(source, Mapping):
-        source, sampling_rate = source.get("array"), source.get("sampling_rate")
-    if isinstance(source, torch.Tensor):
-        source = source.detach().cpu().numpy()
-    if not isinstance(source, bytes | np.ndarray) and not hasattr(source, "read"):
-        raise TypeError(
-            f"an input is {type(source).__name__}; give a path, bytes, an open binary file, or an "
-            "array with its sampling rate."
-        )
+    if isinstance(source, Mapping):
+        return _InMemory(source.get("array"), source.get("sampling_rate"))
+    if isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], str | Path):
+        return _InMemory(*source)
     return _InMemory(source, sampling_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from emotion2vec.commands.output import Format
@@ -24,7 +25,7 @@ def doctor(*, format: Format = "table") -> int:
 
     emotion2vec doctor
 
-    What to put into a bug report. Asks no network.
+    What to put into a bug report. Asks no network. Exit code 1 where something cannot be used.
 
     Parameters
     ----------
@@ -33,27 +34,20 @@ def doctor(*, format: Format = "table") -> int:
     """
     import json
 
-    facts = {
-        "versions": _versions(),
-        "extras": {name: _missing(packages) for name, packages in EXTRAS.items()},
-        "devices": _devices(),
-        "sound": _sound(),
-        "caches": _caches(),
-    }
+    facts: dict[str, dict[str, Any]] = {}
+    for title, find in SECTIONS.items():
+        try:
+            facts[title] = find()
+        except (ImportError, OSError) as error:  # what is broken is what a report is about
+            facts[title] = {"error": f"{type(error).__name__}: {error}"}
     if format == "json":
         print(json.dumps(facts, indent=1))
-        return 0
-    for title, values in facts.items():
-        print(title)
-        for name, value in values.items():
-            print(f"  {name:<20} {_extra(name, value) if title == 'extras' else value}")
-    return 0
-
-
-def _extra(name: str, missing: list[str]) -> str:
-    if not missing:
-        return "installed"
-    return f"pip install 'emotion2vec[{name}]' (brings {', '.join(missing)})"
+    else:
+        for title, values in facts.items():
+            print(title)
+            for name, value in values.items():
+                print(f"  {name:<20} {value}")
+    return 1 if any("error" in values for values in facts.values()) else 0
 
 
 def _version(package: str) -> str | None:
@@ -73,8 +67,15 @@ def _versions() -> dict[str, Any]:
     return found | {name: _version(name) or "missing" for name in names}
 
 
-def _missing(packages: tuple[str, ...]) -> list[str]:
-    return [package for package in packages if _version(package) is None]
+def _extras() -> dict[str, str]:
+    return {name: _extra(name, packages) for name, packages in EXTRAS.items()}
+
+
+def _extra(name: str, packages: tuple[str, ...]) -> str:
+    missing = [package for package in packages if _version(package) is None]
+    if not missing:
+        return "installed"
+    return f"lacks {', '.join(missing)}: pip install 'emotion2vec[{name}]'"
 
 
 def _devices() -> dict[str, Any]:
@@ -119,3 +120,12 @@ def _caches() -> dict[str, Any]:
         "hub": constants.ENDPOINT,
         "offline": "yes (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "no",
     }
+
+
+SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "versions": _versions,
+    "extras": _extras,
+    "devices": _devices,
+    "sound": _sound,
+    "caches": _caches,
+}

@@ -1,10 +1,12 @@
-"""What commands share in how they answer: exit codes, formats, rows."""
+"""What commands share in how they answer: exit codes, formats, rows, columns, bars."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,6 +18,41 @@ RowFormat = Literal["table", "json", "csv"]
 """For people; one JSON object a line; comma-separated values with a header."""
 
 Row = Mapping[str, Any]
+
+
+def shows_bar(*, quiet: bool, printing: bool = False) -> bool:
+    """Whether a progress bar helps: somebody looks, and it does not run through the answers.
+
+    Args:
+        quiet: what the user asked for
+        printing: answers are printed meanwhile
+    """
+    return not quiet and sys.stderr.isatty() and not (printing and sys.stdout.isatty())
+
+
+def text_width(text: str) -> int:
+    """Columns of a terminal that a text takes; Chinese characters take two.
+
+    >>> text_width("angry"), text_width("生气")
+    (5, 4)
+    """
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def fit(text: str, width: int) -> str:
+    """The text in exactly so many columns of a terminal; of a long one, its end.
+
+    >>> fit("sad", 5), fit("生气", 5), fit("folder/clip", 7), fit("生气生气", 6)
+    ('sad  ', '生气 ', '...clip', '...气 ')
+    """
+    if text_width(text) > width:
+        while text and text_width(text) > width - 3:
+            text = text[1:]
+        text = f"...{text}"
+    return text + " " * (width - text_width(text))
 
 
 def json_line(row: Row) -> str:
@@ -53,15 +90,14 @@ def flatten(row: Row, columns: Sequence[str]) -> list[Any]:
 
 
 def row_lines(
-    format: RowFormat, columns: Sequence[str], table_line: Callable[[Row], str]
+    format: Literal["json", "csv"], columns: Sequence[str]
 ) -> tuple[list[str], Callable[[Row], str]]:
     """Lines before the first row, and the function that makes the line of each row.
 
     Args:
-        format: what the rows are printed as
+        format: what the rows are written as
         columns: of the CSV, as in `flatten`
-        table_line: the line of a row for people
     """
     if format == "csv":
         return [csv_line(columns)], lambda row: csv_line(flatten(row, columns))
-    return [], json_line if format == "json" else table_line
+    return [], json_line

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from emotion2vec.commands.output import SOME_FAILED, Row, RowFormat, json_line, row_lines
+from emotion2vec.commands.output import (
+    SOME_FAILED,
+    Row,
+    RowFormat,
+    fit,
+    row_lines,
+    shows_bar,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
@@ -33,6 +43,8 @@ def recognize(
 
     emotion2vec recognize call.wav 'more/*.mp3' --labels happy,sad,angry,neutral --abstain 0.5
 
+    find calls -name '*.wav' | emotion2vec recognize - --out calls.csv
+
     A recording that cannot be read is a row with its error, and the exit code is 3. With --out, a
     run that was killed goes on where it stopped.
 
@@ -44,15 +56,15 @@ def recognize(
     model
         Folder of a classifier, name of a published one (emotion2vec models), or hub name.
     labels
-        Only these, with commas between; scores are renormalized over them.
+        Only these, with commas between, in English or Chinese; scores are renormalized over them.
     abstain
-        Answer "unknown" where the best score is lower.
+        Answer "unknown" where the best score is lower; 0 never does.
     language
-        Of published labels, which are Chinese and English.
+        Of the labels; published models have them in Chinese and English.
     out
         File for the answers, .jsonl or .csv; without it they are printed.
     format
-        How answers are printed: "json" is one object a line.
+        How answers are printed: "json" is one object a line. With --out, how the summary is.
     device
         Where to compute, such as cpu or cuda.
     batch_seconds
@@ -63,7 +75,7 @@ def recognize(
     from emotion2vec.manifest import find_recordings
     from emotion2vec.recognize import Recognizer
 
-    if out is not None and out.suffix not in (".jsonl", ".csv"):
+    if out is not None and (out.suffix not in (".jsonl", ".csv") or out.is_dir()):
         raise ValueError(f"--out is {out}; give a file that ends in .jsonl or .csv.")
     records = find_recordings(sources)
     recognizer = Recognizer.from_pretrained(
@@ -74,38 +86,63 @@ def recognize(
         device=device,
         batch_seconds=batch_seconds,
     )
-    if out is not None:
-        return _write(recognizer, records, out, model, progress=not quiet)
-    width = min(max(len(record.key) for record in records), 60)
-    header, line = row_lines(format, _columns(recognizer), lambda row: _table_line(row, width))
+    if out is None:
+        failed = _print(recognizer, records, format, quiet=quiet)
+    else:
+        settings = [model, recognizer.policy, *recognizer.labels]
+        rows = _write(recognizer, records, out, _part(out, settings), quiet=quiet)
+        failed = sum(bool(row["error"]) for row in rows)
+        _summarize(len(rows) - failed, failed, recognizer.policy, out, format)
+    return SOME_FAILED if failed else 0
+
+
+def _print(recognizer: Recognizer, records: list[Record], format: RowFormat, *, quiet: bool) -> int:
+    """Print a line for each recording; return how many failed."""
     if format == "table":
-        header = [f"{'recording':<{width}}  {'label':<10} score  seconds  next"]
-    print("\n".join(header), end="\n" if header else "")
+        key_width = min(max(9, *(text_width(record.key) for record in records)), 60)
+        label_width = max(map(text_width, ("unknown", *recognizer.labels)))
+        header = [
+            f"{fit('recording', key_width)}  {fit('label', label_width)}  score  seconds  next"
+        ]
+        line: Callable[[Row], str] = partial(
+            _table_line, key_width=key_width, label_width=label_width
+        )
+    else:
+        header, line = row_lines(format, _columns(recognizer))
     failed = 0
-    # A bar would run through answers that are printed to the same terminal.
-    bar = not quiet and not sys.stdout.isatty()
-    for found in recognizer.recognize_all(records, progress=bar):
+    for row in header:
+        print(row, flush=True)
+    for found in recognizer.recognize_all(records, progress=shows_bar(quiet=quiet, printing=True)):
         failed += bool(found.error)
         print(line(found.to_dict()), flush=True)
     if format == "table":
         print(f"\nlabel: {recognizer.policy}.")
-    return SOME_FAILED if failed else 0
+    return failed
+
+
+def _summarize(done: int, failed: int, policy: str, out: Path, format: RowFormat) -> None:
+    facts = {"recognized": done, "failed": failed, "out": str(out), "policy": policy}
+    if format == "table":
+        print(f"{done} recognized, {failed} failed; {out} lists them.\nlabel: {policy}.")
+        return
+    header, line = row_lines(format, list(facts))
+    print("\n".join([*header, line(facts)]))
 
 
 def _columns(recognizer: Recognizer) -> list[str]:
     return [*COLUMNS, "policy", *(f"scores.{label}" for label in recognizer.labels)]
 
 
-def _table_line(row: Row, width: int) -> str:
+def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
     """Return the line of a recording for people."""
-    key = row["key"] if len(row["key"]) <= width else "..." + row["key"][3 - width :]
+    key = fit(row["key"], key_width)
     if row["error"]:
-        return f"{key:<{width}}  error: {row['error']}"
+        return f"{key}  error: {row['error']}"
     ranked = sorted(row["scores"].items(), key=lambda item: -item[1])
     first = 1 if row["label"] == ranked[0][0] else 0  # where it abstains, all are "next"
     others = ", ".join(f"{label} {score:.2f}" for label, score in ranked[first : first + 2])
-    facts = f"{row['label']:<10} {row['score']:5.2f}  {row['duration']:7.2f}"
-    return f"{key:<{width}}  {facts}  {others}"
+    label = fit(row["label"], label_width)
+    return f"{key}  {label}  {row['score']:5.2f}  {row['duration']:7.2f}  {others}".rstrip()
 
 
 def _part(out: Path, settings: list[str]) -> Path:
@@ -117,39 +154,36 @@ def _part(out: Path, settings: list[str]) -> Path:
 
 
 def _is_same(record: Record, row: Row | None) -> bool:
-    """Whether a row of an earlier run answers for this very part of a file."""
-    if row is None or row["start"] != record.start:
+    """Whether a row of an earlier run answers for this very part of this file."""
+    if row is None or (row["path"], row["start"]) != (record.path, record.start):
         return False
     return record.end is None or row["end"] == record.end
 
 
 def _write(
-    recognizer: Recognizer, records: list[Record], out: Path, model: str, *, progress: bool
-) -> int:
-    """Write the answers to a file; what an earlier run left beside it is taken over."""
+    recognizer: Recognizer, records: list[Record], out: Path, part: Path, *, quiet: bool
+) -> list[Row]:
+    """Write the answers to a file and return them; what a killed run left in `part` is kept."""
     from emotion2vec.atomic import atomic_path
-    from emotion2vec.jsonl import read_jsonl
+    from emotion2vec.jsonl import read_jsonl, write_jsonl
 
-    part = _part(out, [model, recognizer.policy, *recognizer.labels])
-    rows = {row["key"]: row for row in read_jsonl(part) if not row["error"]}
-    todo = [record for record in records if not _is_same(record, rows.get(record.key))]
-    part.parent.mkdir(parents=True, exist_ok=True)
-    kept = "".join(json_line(row) + "\n" for row in rows.values())
-    with atomic_path(part) as path:  # a last line that a kill cut short is gone
-        path.write_text(kept, encoding="utf-8")
-    with part.open("a", encoding="utf-8") as file:
-        for found in recognizer.recognize_all(todo, progress=progress):
-            rows[found.key] = found.to_dict()
-            file.write(json_line(rows[found.key]) + "\n")
+    found = {row["key"]: row for row in read_jsonl(part) if not row["error"]}
+    rows: dict[str, Row] = {
+        record.key: found[record.key]
+        for record in records
+        if _is_same(record, found.get(record.key))
+    }
+    todo = [record for record in records if record.key not in rows]
+    write_jsonl(rows.values(), part)  # a last line that a kill cut short is gone
+    with part.open("a", encoding="ascii") as file:
+        bar = shows_bar(quiet=quiet)
+        for answer in recognizer.recognize_all(todo, in_order=False, progress=bar):
+            rows[answer.key] = answer.to_dict()
+            file.write(json.dumps(rows[answer.key]) + "\n")
             file.flush()
     answers = [rows[record.key] for record in records]
-    header, line = row_lines(
-        "csv" if out.suffix == ".csv" else "json", _columns(recognizer), json_line
-    )
-    with atomic_path(out) as path:
-        path.write_text("\n".join([*header, *map(line, answers)]) + "\n", encoding="utf-8")
+    header, line = row_lines("csv" if out.suffix == ".csv" else "json", _columns(recognizer))
+    with atomic_path(out) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as f:
+        f.writelines(f"{text}\n" for text in (*header, *map(line, answers)))
     part.unlink()
-    failed = sum(bool(row["error"]) for row in answers)
-    print(f"{len(answers) - failed} recognized, {failed} failed; {out} lists them.")
-    print(f"label: {recognizer.policy}.")
-    return SOME_FAILED if failed else 0
+    return answers
