@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from io import TextIOBase
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -94,7 +95,8 @@ class _InMemory:
         if isinstance(source, torch.Tensor):
             source = source.detach().cpu()
             source = (source.float() if source.is_floating_point() else source).numpy()
-        if not isinstance(source, bytes | np.ndarray) and not hasattr(source, "read"):
+        binary = hasattr(source, "read") and not isinstance(source, TextIOBase)
+        if not binary and not isinstance(source, bytes | np.ndarray):
             raise ValueError(
                 f"an input is {type(source).__name__}; give a path, bytes, an open binary file, an "
                 "array with its sampling rate, or a list of these."
