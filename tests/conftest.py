@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from emotion2vec import Emotion2vecConfig
+from emotion2vec.cli import main
 from emotion2vec.pickles import read_pickle
 from emotion2vec.reference import reference_table
 
@@ -161,6 +162,14 @@ def tones(tmp_path: Path) -> Path:
     for i in range(12):
         write_tone(folder / f"clip{i:02d}.wav", 0.6 + 0.05 * i, pitch=110 + 20 * i)
     return folder
+
+
+def call(*words: str | Path) -> int:
+    """The exit code of the command line."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
 
 
 @pytest.fixture(autouse=True)

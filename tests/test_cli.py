@@ -9,20 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, write_tone
+from conftest import TINY, call, write_tone
 
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.backbones import random_encoder
 from emotion2vec.cli import main
 from emotion2vec.manifest import Record, write_manifest
 from emotion2vec.pretraining.config import PretrainConfig, write_config
-
-
-def call(*words: str | Path) -> int:
-    with pytest.raises(SystemExit) as stopped:
-        main([str(word) for word in words])
-    assert isinstance(stopped.value.code, int)
-    return stopped.value.code
 
 
 @pytest.fixture
@@ -59,7 +52,18 @@ def test_help_imports_nothing_heavy() -> None:
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["pretrain", "extract", "probe", "convert", "models"])
+COMMANDS = ["recognize", "extract", "models", "convert", "pretrain", "probe", "doctor"]
+
+
+def test_commands_stand_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    printed = capsys.readouterr().out
+    places = [printed.index(f"\u2502 {command} ") for command in COMMANDS]
+    assert places == sorted(places)
+    assert "\x1b" not in printed  # no terminal, no colours
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(command, "--help") == 0
     assert f"emotion2vec {command} " in capsys.readouterr().out
@@ -127,6 +131,11 @@ def test_a_bad_file_is_a_row_and_an_exit_code(
         (["pretrain", "none.toml", "--data", "d", "--out", "o"], "none.toml is not a file"),
         (["probe", "M", "--data", "none.jsonl"], "none.jsonl is not a file"),
         (["pretrain", "none.toml", "--data", "d", "--out", "o", "--set", "x"], "has no value"),
+        (["recognise"], 'Unknown command "recognise". Did you mean "recognize"?'),
+        (["recognize"], "SOURCES requires an argument. (emotion2vec recognize --help)"),
+        (["recognize", "a", "--nope"], "Unknown option: --nope"),
+        (["recognize", "a", "--abstain", "x"], 'unable to convert "x" into float'),
+        (["recognize", "a", "--format", "xml"], 'Choose from: "table", "json", "csv"'),
     ],
 )
 def test_errors_are_one_line(

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from emotion2vec.commands.output import (
     SOME_FAILED,
@@ -26,9 +28,7 @@ COLUMNS = ("key", "path", "label", "score", "start", "end", "duration", "error")
 
 
 def recognize(
-    sources: list[str],
-    /,
-    *,
+    *sources: Annotated[str, Parameter(required=True)],
     model: str = "plus-large",
     labels: str | None = None,
     abstain: float = 0.0,
@@ -149,7 +149,7 @@ def _part(out: Path, settings: list[str]) -> Path:
     """Return where unfinished answers stand: another place for other settings."""
     import hashlib
 
-    digest = hashlib.sha256("\n".join(settings).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
     return out.with_name(f".{out.name}.{digest}.part")
 
 
