@@ -18,7 +18,7 @@ from torch import Tensor
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.encoding import Encoded, Frames, default_device, encode_clips
+from emotion2vec.encoding import Encoded, Frames, arrange_weights, default_device, encode_clips
 from emotion2vec.model import Emotion2vec
 
 Layer = int | Sequence[float] | str | None
@@ -119,6 +119,8 @@ def encoder_backbone(
     for value in model.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     model = model.to(device).eval()
+    if device == "cpu":
+        arrange_weights(model)
 
     def encode(clips: Sequence[Waveform]) -> list[Encoded]:
         return encode_clips(model, clips, layer_weights=weights)

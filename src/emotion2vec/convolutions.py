@@ -47,10 +47,8 @@ class ConvLayer(nn.Module):
         copying them costs less than a second product: there the kernel stays whole.
         """
         taps = self.conv.stride[0] if self.conv.in_channels > 1 else self.conv.kernel_size[0]
-        return [
-            piece.permute(2, 1, 0).flatten(0, 1).contiguous()
-            for piece in self.conv.weight.split(taps, dim=2)
-        ]
+        kernel = self.conv.weight.permute(2, 1, 0).contiguous()  # no copy after `arrange_weights`
+        return [piece.flatten(0, 1) for piece in kernel.split(taps)]
 
     def forward_window(self, x: Tensor, pieces: Sequence[Tensor], memory: Tensor) -> Tensor:
         """Return what `forward` does, for one clip channels-last: (S, C_in) -> (S', C_out).

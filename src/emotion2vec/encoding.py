@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize, pad_clips
 from emotion2vec.long import LONG_SECONDS, encode_long
@@ -34,6 +34,25 @@ def default_device() -> str:
     # A build for an accelerator names it even where the machine has none.
     available = torch.accelerator.is_available()
     return str(torch.accelerator.current_accelerator()) if available else "cpu"
+
+
+@torch.no_grad()
+def arrange_weights(model: nn.Module) -> None:
+    """Lay the weights of an encoder in memory as products on CPUs read them fastest.
+
+    Their values and shapes stay: only strides change, and some per cent of the time of short clips.
+
+    >>> layer = nn.Linear(2, 3)
+    >>> arrange_weights(layer)
+    >>> layer.weight.stride()
+    (1, 3)
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.t().contiguous().t()
+        elif isinstance(module, nn.Conv1d) and module.groups == 1:
+            kernel = module.weight.data.permute(2, 1, 0).contiguous()
+            module.weight.data = kernel.permute(2, 1, 0)
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
 from emotion2vec.batching import Loadable, Outcome, encode_records
-from emotion2vec.encoding import default_device, encode_clips
+from emotion2vec.encoding import arrange_weights, default_device, encode_clips
 from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vecClassifier, is_unused
 
@@ -146,7 +146,10 @@ class Recognizer:
             )
         if not 0 <= abstain <= 1:
             raise ValueError(f"abstain is {abstain}; give a score from 0 (never) to 1.")
-        self.model = model.to(device or default_device()).eval()
+        device = device or default_device()
+        self.model = model.to(device).eval()
+        if device == "cpu":
+            arrange_weights(self.model)
         self.abstain = abstain
         self.batch_seconds = batch_seconds
         published = model.config.labels
