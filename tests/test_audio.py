@@ -267,6 +267,15 @@ def test_a_part_behind_the_end(tmp_path: Path) -> None:
         load_audio(write_tone(tmp_path / "a.wav"), start=9.0)
 
 
+@pytest.mark.parametrize("samples", [400, 960_000, 960_001, 2_500_000])
+def test_normalizing_by_blocks_is_normalizing_the_whole(samples: int) -> None:
+    clip = np.random.default_rng(0).normal(0.3, 0.1, samples).astype(np.float32)
+    before, wide = clip.copy(), clip.astype(np.float64)
+    expected = (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5)
+    assert np.abs(normalize(clip) - expected).max() <= 1e-6 and normalize(clip).dtype == np.float32
+    assert np.array_equal(clip, before)
+
+
 def test_normalized_clips_have_zero_mean_and_unit_variance() -> None:
     clip = 0.3 + 0.01 * np.random.default_rng(0).normal(size=8000).astype(np.float32)
     normed = normalize(clip)
