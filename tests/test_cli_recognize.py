@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import CKPT, ROOT, call, write_tone
 
 import emotion2vec.recognize
@@ -21,6 +23,7 @@ from emotion2vec import Recognizer, convert_checkpoint
 from emotion2vec.commands.doctor import EXTRAS
 from emotion2vec.commands.output import shows_bar, text_width
 from emotion2vec.manifest import Record, write_manifest
+from emotion2vec.model import Emotion2vecClassifier
 
 COMMAND = [sys.executable, "-m", "emotion2vec"]
 LABELS = ["angry", "happy", "neutral", "other", "sad", "surprised", "<unk>"]
@@ -268,6 +271,15 @@ def test_only_what_was_asked_alike_is_taken_over(
         out.unlink()
     counts.clear()
     assert call(*words) == 0 and sum(counts) == 5  # nor had the others touched it
+    out.unlink()
+
+    other = Emotion2vecClassifier.from_pretrained(model)
+    torch.nn.init.normal_(other.classifier.weight)
+    words[3] = tmp_path / "model"
+    shutil.copytree(model, tmp_path / "model")
+    stop_after_seven()  # the same name, other weights
+    other.save_pretrained(tmp_path / "model")
+    assert call(*words) == 0 and sum(counts) == 12
     out.unlink()
 
     stop_after_seven()  # the same keys, other files

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import CKPT, ROOT, TINY
 
-from emotion2vec import Emotion2vecConfig
+from emotion2vec import Emotion2vecConfig, convert_checkpoint
 from emotion2vec.audio import load_audio
 from emotion2vec.backbones import random_encoder
+from emotion2vec.cli import app
 from emotion2vec.manifest import read_manifest
 from emotion2vec.probing.folds import folds_from_file, shared_speakers
 from emotion2vec.probing.probe import label_set
@@ -24,10 +26,11 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that looks like a checkout after `make demo`."""
+    """A folder that looks like a checkout after `make demo` and a conversion of a small model."""
     for name in ("data", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     random_encoder(Emotion2vecConfig(**TINY)).save_pretrained(tmp_path / "runs/demo/final")
+    convert_checkpoint(CKPT / "funasr_tiny", tmp_path / "models/plus-large")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -53,13 +56,30 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
-def test_commands_in_the_readme_exist() -> None:
-    from emotion2vec.cli import app
+def commands_in(path: Path) -> list[list[str]]:
+    """The words of each `emotion2vec ...` in the bash blocks of a document."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", path.read_text(), re.DOTALL))
+    found = []
+    for line in blocks.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        for place, word in enumerate(words):
+            if word == "emotion2vec" and words[place - 1] != "pip":
+                rest = words[place + 1 :]
+                ends = [rest.index(end) for end in ("|", "||", "&&") if end in rest]
+                found.append(rest[: min(ends, default=None)])
+    return found
 
-    commands = set(re.findall(r"^emotion2vec (\w+)", (ROOT / "README.md").read_text(), re.M))
-    assert commands == {"pretrain", "extract", "probe", "convert", "models"}
-    for command in commands:
-        assert app[command]
+
+def test_the_readme_shows_every_command() -> None:
+    shown = {words[0] for words in commands_in(ROOT / "README.md")}
+    assert shown == {*("recognize", "extract", "models", "convert", "pretrain", "probe", "doctor")}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_documents_parse(path: Path) -> None:
+    for words in commands_in(path):
+        words = ["/dev/stdin" if word == "-" else word for word in words]
+        app.parse_args(words, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)

@@ -51,6 +51,13 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
 
 
+def test_every_module_has_its_room() -> None:
+    rooms = (ROOT / "docs" / "architecture.md").read_text()
+    assert [
+        n for n in FLOOR if "." not in n and n != "__main__" and f"| `{n}` |" not in rooms
+    ] == []
+
+
 def own_imports(path: Path) -> set[str]:
     """Modules of ours that a file imports, anywhere in it."""
     found = set()

@@ -89,8 +89,7 @@ def recognize(
     if out is None:
         failed = _print(recognizer, records, format, quiet=quiet)
     else:
-        settings = [model, recognizer.policy, *recognizer.labels]
-        rows = _write(recognizer, records, out, _part(out, settings), quiet=quiet)
+        rows = _write(recognizer, records, out, _part(out, model, recognizer), quiet=quiet)
         failed = sum(bool(row["error"]) for row in rows)
         _summarize(len(rows) - failed, failed, recognizer.policy, out, format)
     return SOME_FAILED if failed else 0
@@ -145,12 +144,13 @@ def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
     return f"{key}  {label}  {row['score']:5.2f}  {row['duration']:7.2f}  {others}".rstrip()
 
 
-def _part(out: Path, settings: list[str]) -> Path:
-    """Return where unfinished answers stand: another place for other settings."""
+def _part(out: Path, model: str, recognizer: Recognizer) -> Path:
+    """Return where unfinished answers stand: another place for other settings or weights."""
     import hashlib
 
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    return out.with_name(f".{out.name}.{digest}.part")
+    digest = hashlib.sha256(json.dumps([model, recognizer.policy, recognizer.labels]).encode())
+    digest.update(recognizer.model.classifier.weight.detach().float().cpu().numpy().tobytes())
+    return out.with_name(f".{out.name}.{digest.hexdigest()[:8]}.part")
 
 
 def _is_same(record: Record, row: Row | None) -> bool:
