@@ -20,6 +20,7 @@ from conftest import CKPT, ROOT, call, write_tone
 
 import emotion2vec.recognize
 from emotion2vec import Recognizer, convert_checkpoint
+from emotion2vec.cli import main
 from emotion2vec.commands.doctor import EXTRAS
 from emotion2vec.commands.output import shows_bar, text_width
 from emotion2vec.manifest import Record, write_manifest
@@ -142,6 +143,21 @@ def test_errors_come_before_any_work(
     assert call("recognize", "a.wav", "--model", model, *words) == 1
     out, error = capsys.readouterr()
     assert not out and error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_debug_shows_where(
+    model: Path, tones: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("x")
+
+    monkeypatch.setattr(Recognizer, "_scores", broken)
+    words = ["recognize", str(tones), "--model", str(model)]
+    assert call(*words) == 1
+    error = "error: unexpected KeyError: 'x' (--debug shows where)\n"
+    assert capsys.readouterr().err == error
+    with pytest.raises(KeyError):
+        main(["--debug", *words])
 
 
 def test_paths_on_standard_input(model: Path, tones: Path) -> None:

@@ -220,6 +220,26 @@ def test_what_is_bad_in_a_list_becomes_an_error(
                 recognizer(source)
 
 
+def test_a_batch_without_memory_is_tried_one_by_one(
+    model: Path, tones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer.from_pretrained(model)
+    paths = sorted(tones.glob("*.wav"))
+    expected = recognizer(paths)
+    scores, longest = Recognizer._scores, len(load_audio(paths[-1]))
+
+    def scarce(self: Recognizer, clips: Any) -> Any:
+        if len(clips) > 1 or len(clips[0]) == longest:
+            raise RuntimeError("out of memory")
+        return scores(self, clips)
+
+    monkeypatch.setattr(Recognizer, "_scores", scarce)
+    *found, last = recognizer(paths)
+    for ours, theirs in zip(found, expected[:-1], strict=True):
+        assert_same(ours, theirs)
+    assert last.error == "cannot be encoded: out of memory" and last.label is None
+
+
 def test_an_encoder_is_no_recognizer(tmp_path: Path) -> None:
     random_encoder(Emotion2vecConfig(**TINY)).save_pretrained(tmp_path / "encoder")
     for load in (Recognizer, Emotion2vecClassifier):
