@@ -13,7 +13,15 @@ from conftest import TINY, write_tone
 
 from emotion2vec import Emotion2vec, Emotion2vecConfig
 from emotion2vec.audio import load_audio, normalize
-from emotion2vec.backbones import Backbone, encoder_backbone, load_backbone, log_mel, random_encoder
+from emotion2vec.backbones import (
+    Backbone,
+    encoder_backbone,
+    load_backbone,
+    log_mel,
+    parse_layer,
+    random_encoder,
+)
+from emotion2vec.encoding import Encoded
 from emotion2vec.extract import extract, extract_to_folder
 from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import Record, find_recordings
@@ -69,6 +77,75 @@ def test_any_layer(model: Emotion2vec, tones: Path) -> None:
         assert np.allclose(features.values, state[0].numpy(), atol=1e-5)
     with pytest.raises(ValueError, match="has no layer 4; choose 0 .* to 3"):
         encoder_backbone(model, "tiny", layer=4)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 65.0])
+@pytest.mark.parametrize(
+    "layer, weights",
+    [
+        ("mean", [0.25] * 4),
+        ([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]),
+        ((0.0, 2.0, -1.0, 0.0), [0.0, 2.0, -1.0, 0.0]),
+        (2, [0.0, 0.0, 1.0, 0.0]),
+        (None, None),
+    ],
+)
+def test_layers_and_their_means_at_all_levels(
+    layer: Any, weights: list[float] | None, seconds: float, model: Emotion2vec, tmp_path: Path
+) -> None:
+    records = find_recordings(write_tone(tmp_path / "a.wav", seconds))
+    waveform = torch.from_numpy(normalize(records[0].load())).unsqueeze(0)
+    with torch.no_grad():
+        output = model(waveform, output_hidden_states=True)
+    frames, tokens = output.last_hidden_state[0].numpy(), output.utterance_tokens[0].numpy()
+    if weights is not None:
+        frames, tokens = (
+            sum(w * x[0].numpy() for w, x in zip(weights, states, strict=True))
+            for states in (output.hidden_states, output.token_states)
+        )
+    levels = {"frame": frames, "utterance": frames.mean(axis=0), "tokens": tokens}
+    backbone = encoder_backbone(model, "tiny", layer=layer)
+    for level, expected in levels.items():
+        (features,) = extract(records, backbone, level=level)
+        assert features.values is not None and features.values.dtype == np.float32
+        assert features.values.shape == expected.shape
+        assert np.abs(features.values - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "layer, message",
+    [
+        ([0.5, 0.5], "2 layer weights with the sum 1 are given; tiny needs 4"),
+        ([0.5, 0.5, 0.5, 0.5], "with the sum 2 are given"),
+        ([float("nan"), 0.0, 0.0, 1.0], "with the sum nan"),
+        (-4, "has no layer -4; choose 0 .* to 3, or -3 to -1"),
+    ],
+)
+def test_layers_that_there_are_not(layer: Any, message: str, model: Emotion2vec) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder_backbone(model, "tiny", layer=layer)
+
+
+@pytest.mark.parametrize("text", ["third", "0.5;0.5", "1,", ""])
+def test_layers_that_nobody_understands(text: str) -> None:
+    with pytest.raises(ValueError, match='give a number such as 6 or -1, "mean", or one weight'):
+        parse_layer(text)
+
+
+def test_no_tokens_where_there_are_none(tones: Path) -> None:
+    with pytest.raises(ValueError, match="logmel has no utterance tokens; choose frame or"):
+        list(extract(find_recordings(tones), load_backbone("logmel"), level="tokens"))
+
+
+def test_the_mean_over_many_frames_is_exact(model: Emotion2vec, tmp_path: Path) -> None:
+    # Adding 100,000 numbers in float32 one after another is off by 1e-4.
+    frames = np.random.default_rng(0).normal(30, 1, (100_000, 8)).astype(np.float32)
+    records = find_recordings(write_tone(tmp_path / "a.wav"))
+    nothing = np.zeros((0, 8), np.float32)
+    fixed = Backbone("fixed", 8, "1", lambda clips: [Encoded(frames, nothing)])
+    (features,) = extract(records, fixed, level="utterance")
+    assert features.values is not None
+    assert np.allclose(features.values, frames.mean(axis=0, dtype=np.float64), rtol=2e-7)
 
 
 def test_backbones_by_name(model: Emotion2vec, tmp_path: Path, tones: Path) -> None:
@@ -143,14 +220,15 @@ def test_weights_trained_anew_are_other_features(tones: Path, tmp_path: Path) ->
             extract_to_folder(records, backbone, tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError])
 def test_what_does_not_fit_the_memory_is_a_row(
-    backbone: Backbone, tones: Path, tmp_path: Path
+    kind: type[Exception], backbone: Backbone, tones: Path, tmp_path: Path
 ) -> None:
     records = find_recordings(tones)
 
     def encode(clips: Any) -> Any:
         if max(map(len, clips)) > 18000:
-            raise RuntimeError("out of memory")
+            raise kind("out of memory")
         return backbone.encode(clips)
 
     small = replace(backbone, encode=encode)
@@ -183,3 +261,17 @@ def test_an_output_that_cannot_be_written(backbone: Backbone, tones: Path, tmp_p
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match="cannot write"):
         extract_to_folder(find_recordings(tones), backbone, tmp_path / "file" / "out")
+
+
+def test_a_recording_that_cannot_be_held_is_a_row(backbone: Backbone, tones: Path) -> None:
+    class Huge(Record):
+        def load(self) -> Any:
+            raise MemoryError("no room for 3 TB")
+
+    records = [*find_recordings(tones)[:2], Huge("huge", find_recordings(tones)[2].path)]
+    errors = {features.key: features.error for features in extract(records, backbone)}
+    assert errors == {
+        "clip00": "",
+        "clip01": "",
+        "huge": "does not fit the memory: no room for 3 TB",
+    }

@@ -6,6 +6,7 @@ S samples, T frames, D width.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +35,8 @@ class Backbone:
     dim: int
     """D"""
     fingerprint: str
-    """changes with the weights: features of a model trained anew are other features"""
+    """changes with weights, settings and layer, not with the name: a model trained anew gives other
+    features, a folder that was moved the same"""
     encode: Callable[[Sequence[Waveform]], list[Encoded]]
     """clips (S,) at 16 kHz, not normalized -> what comes out of each"""
     num_tokens: int = 0
@@ -115,9 +117,7 @@ def encoder_backbone(
     """A backbone around an encoder in memory; arguments as in `load_backbone`."""
     weights = _layer_weights(layer, model.config.prenet_depth + model.config.depth, name)
     device = device or default_device()
-    digest = hashlib.sha256()
-    for value in model.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
+    fingerprint = _fingerprint(model, weights)
     model = model.to(device).eval()
     if device == "cpu":
         arrange_weights(model)
@@ -131,10 +131,18 @@ def encoder_backbone(
     return Backbone(
         name,
         model.config.embed_dim,
-        digest.hexdigest()[:16],
+        fingerprint,
         encode,
         model.config.num_utterance_tokens,
     )
+
+
+def _fingerprint(model: Emotion2vec, layer_weights: Tensor | None) -> str:
+    used = [] if layer_weights is None else layer_weights.tolist()
+    digest = hashlib.sha256(json.dumps([model.config.to_dict(), used]).encode())
+    for value in model.state_dict().values():
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _layer_weights(layer: Layer, depth: int, name: str) -> Tensor | None:
@@ -151,7 +159,7 @@ def _layer_weights(layer: Layer, depth: int, name: str) -> Tensor | None:
     if layer == "mean":
         return torch.full((depth + 1,), 1 / (depth + 1))
     weights = torch.tensor(tuple(layer))
-    if len(weights) != depth + 1 or abs(float(weights.sum()) - 1) > 1e-3:
+    if len(weights) != depth + 1 or not abs(float(weights.sum()) - 1) <= 1e-3:
         raise ValueError(
             f"{len(weights)} layer weights with the sum {float(weights.sum()):g} are given; {name} "
             f"needs {depth + 1} (what enters the first block, and each block) with the sum 1."

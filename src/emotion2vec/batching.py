@@ -89,6 +89,9 @@ def _encode_batch(
         except (OSError, ValueError) as error:
             bar.update()
             yield Outcome(position, None, error=str(error))
+        except MemoryError as error:
+            bar.update()
+            yield Outcome(position, None, error=f"does not fit the memory: {error}")
     for outcome in _encode_clips(clips, encode):
         bar.update()
         yield outcome
@@ -97,17 +100,20 @@ def _encode_batch(
 def _encode_clips(
     clips: dict[int, Waveform], encode: Callable[[list[Waveform]], Sequence[Any]]
 ) -> Iterator[Outcome]:
+    reason = ""
     try:
         values = encode(list(clips.values())) if clips else []
-    except RuntimeError as error:  # out of memory, say
-        for position, clip in clips.items():
-            if len(clips) > 1:
-                yield from _encode_clips({position: clip}, encode)
-            else:
-                yield Outcome(position, None, error=f"cannot be encoded: {error}")
+    except (RuntimeError, MemoryError) as error:  # out of memory, say
+        reason = f"cannot be encoded: {error}"  # the error itself would hold on to what is in it
+    if not reason:
+        for (position, clip), value in zip(clips.items(), values, strict=True):
+            yield Outcome(position, value, len(clip) / SAMPLE_RATE)
         return
-    for (position, clip), value in zip(clips.items(), values, strict=True):
-        yield Outcome(position, value, len(clip) / SAMPLE_RATE)
+    for position, clip in clips.items():
+        if len(clips) > 1:
+            yield from _encode_clips({position: clip}, encode)
+        else:
+            yield Outcome(position, None, error=reason)
 
 
 def batch_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

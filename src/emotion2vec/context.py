@@ -27,6 +27,8 @@ class ContextOutput(NamedTuple):
     """(B, T, D) each: what enters the first block, then every block's output; else empty"""
     mlp_outputs: tuple[Tensor, ...]
     """(B, T, D) each: the MLP output of every main block, which targets are made of; else empty"""
+    token_states: tuple[Tensor, ...] = ()
+    """(B, U, D) each: the tokens beside `hidden_states`; else empty"""
 
 
 class ContextEncoder(nn.Module):
@@ -101,6 +103,7 @@ class ContextEncoder(nn.Module):
             x[:, first:],
             tuple(h[:, first:] for h in hidden_states) if collect else (),
             tuple(m[:, first:] for m in mlp_outputs[self.config.prenet_depth :]),
+            tuple(h[:, :first] for h in hidden_states) if collect else (),
         )
 
     def _embed(self, features: Tensor, keep: Tensor | None, visible: Tensor | None) -> Tensor:

@@ -66,7 +66,7 @@ def encode_clips(
     Args:
         model: in eval mode, on any device
         clips: mono, 16 kHz
-        layer_weights: (blocks + 1,), return that sum of hidden states instead of the output
+        layer_weights: (blocks + 1,), return that sum over layers instead of the output
     """
     ready = [normalize(c) if model.config.normalize_waveform else c for c in clips]
     found: dict[int, Encoded] = {}
@@ -94,8 +94,17 @@ def _encode_batch(
         None if bool(mask.all()) else mask,
         output_hidden_states=layer_weights is not None,
     )
-    frames = output.last_hidden_state
+    frames, tokens = output.last_hidden_state, output.utterance_tokens
     if layer_weights is not None:
-        used = zip(layer_weights.tolist(), output.hidden_states, strict=True)
-        frames = torch.stack([h * w for w, h in used if w]).sum(dim=0)
-    return frames.float().cpu(), output.utterance_tokens.float().cpu()
+        frames = _mix(output.hidden_states, layer_weights)
+        tokens = _mix(output.token_states, layer_weights)
+    return frames.float().cpu(), tokens.float().cpu()
+
+
+def _mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Return the weighted sum of states of one shape; those without weight cost nothing."""
+    mixed = torch.zeros_like(states[0], dtype=torch.float32)
+    for state, weight in zip(states, weights.tolist(), strict=True):
+        if weight:
+            mixed.add_(state, alpha=weight)
+    return mixed

@@ -6,6 +6,7 @@ T frames, D width, U utterance tokens.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,7 +78,8 @@ def extract(
 
 def _at_level(encoded: Encoded, level: str) -> NDArray[np.float32]:
     if level == "utterance":
-        return np.asarray(encoded.frames.mean(axis=0))
+        # In float64: numpy adds frame to frame, and an hour has 180,000.
+        return encoded.frames.mean(axis=0, dtype=np.float64).astype(np.float32)
     return encoded.frames if level == "frame" else encoded.tokens
 
 
@@ -103,10 +105,11 @@ def extract_to_folder(
 ) -> ExtractionSummary:
     """Write the features of each recording, and `index.jsonl` with one line each.
 
-    A line has `key`, `file`, `error` (empty where all went well) and where the sound
-    came from: `path`, `start`, `end`. What is there already is not computed again, so that a killed
-    run goes on; a recording whose key now stands for other sound is. `settings.json` says what the
-    files are, and other settings or weights are refused.
+    A line has `key`, `file`, `error` (empty where all went well) and where the sound came from:
+    `path`, `start`, `end`. It is written before the work and after; in between and after a kill
+    the lines of what was still to be done say "not computed yet". What is there already is not
+    computed again, so that a killed run goes on; a recording whose key now stands for other sound
+    is. `settings.json` says what the files are, and other settings or weights are refused.
 
     Args:
         records: what to read
@@ -120,39 +123,50 @@ def extract_to_folder(
 
     Raises:
         OSError: if the folder cannot be written; what is there stays
-        ValueError: for an unknown option, a key that points out of the folder, or a folder that
-            holds features of another backbone or with other settings
+        ValueError: for an unknown option, a key that comes twice or cannot be a file's name, or a
+            folder that holds features of another backbone or with other settings
     """
     out = Path(out)
     _check_level(level, backbone)
     for name, value, known in (("dtype", dtype, DTYPES), ("format", file_format, FORMATS)):
         if value not in known:
             raise ValueError(f"the {name} is {value!r}; choose one of {', '.join(known)}.")
-    files = FORMATS[file_format](out)
-    for record in records:  # a key that points out of the folder is refused before anything else
-        files.find(record.key)
+    files: FeatureFiles = FORMATS[file_format](out)
+    _check_keys(records, files)
     settings = {"backbone": backbone.name, "weights": backbone.fingerprint, "level": level}
     _check_settings(out, settings | {"format": file_format, "dtype": dtype})
     index = {row["key"]: row for row in read_jsonl(out / INDEX_NAME)}
     todo = [record for record in records if not _is_there(record, index, files)]
     write_jsonl(index.values(), out / INDEX_NAME)  # before the work: a killed run leaves it, too
+    failed = 0
     try:
-        failed = 0
         for features in extract(
             todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress
         ):
             failed += not _write(features, index[features.key], files, np.dtype(dtype))
-        files.close()
-    finally:
-        write_jsonl(index.values(), out / INDEX_NAME)
+    finally:  # also where the user stops it
+        try:
+            files.close()
+        finally:
+            write_jsonl(index.values(), out / INDEX_NAME)
     return ExtractionSummary(len(todo) - failed, len(records) - len(todo), failed)
+
+
+def _check_keys(records: Sequence[Record], files: FeatureFiles) -> None:
+    """Refuse keys under which results would not be found again, before anything is written."""
+    seen: set[str] = set()
+    for record in records:
+        if record.key in seen:
+            raise ValueError(f"the key {record.key!r} comes twice; give each recording its own.")
+        seen.add(record.key)
+        files.find(record.key)
 
 
 def _is_there(record: Record, index: dict[str, Any], files: FeatureFiles) -> bool:
     """Whether a recording has its file; bring its line in the index up to date."""
     source = {"path": record.path, "start": record.start, "end": record.end}
     before = index.get(record.key)
-    if before is not None and any(before[name] != source[name] for name in source):
+    if before is not None and _place(before) != _place(source):
         files.forget(record.key)
     file = files.find(record.key)
     index[record.key] = {
@@ -164,17 +178,25 @@ def _is_there(record: Record, index: dict[str, Any], files: FeatureFiles) -> boo
     return file is not None
 
 
+def _place(source: Row) -> tuple[str, float, float | None]:
+    """Return where sound comes from, however its path is spelled."""
+    return os.path.abspath(source["path"]), source["start"], source["end"]
+
+
 def _write(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[Any]) -> bool:
     """Write the features of one recording, or its error into its line; whether there are any."""
-    row["error"] = features.error
     if features.values is None:
+        row["error"] = features.error
         return False
     with np.errstate(over="ignore"):
         values = features.values.astype(dtype)
     if not np.isfinite(values).all():
-        row["error"] = f"the features have values beyond {dtype}; extract them as float32."
+        cure = "extract them as float32"
+        if not np.isfinite(features.values).all():
+            cure = "check the model's weights"
+        row["error"] = f"the features have values beyond {dtype}; {cure}."
         return False
-    files.write(row, values)
+    files.write(row, values)  # which empties the error, at once or when a part is full
     return True
 
 
@@ -183,7 +205,8 @@ def _check_settings(out: Path, settings: dict[str, str]) -> None:
     path = out / SETTINGS_NAME
     if path.is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
-        if there != settings:
+        # A folder's name may change, the fingerprint tells the models apart.
+        if there | {"backbone": ""} != settings | {"backbone": ""}:
             raise ValueError(
                 f"{out} holds features made with {there}, not {settings}; choose another folder."
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from emotion2vec.atomic import atomic_path
 
 Row = dict[str, Any]
 """A line of the index; whoever writes its values fills in `file` and empties `error`."""
+
+MAX_NAME_BYTES = 249
+"""Of 255 that file systems take; the name while writing is 5 longer."""
 
 PART_ROWS = 4096
 PART_BYTES = 64 * 2**20
@@ -27,7 +32,7 @@ class FeatureFiles(ABC):
         """The file that holds the features of `key`, relative to the folder, if one does.
 
         Raises:
-            ValueError: if the key points out of the folder
+            ValueError: if the key cannot be the name of a file in the folder
         """
 
     @abstractmethod
@@ -59,17 +64,24 @@ class NpyFiles(FeatureFiles):
         self.folder = folder
 
     def _path(self, key: str) -> Path:
-        path = self.folder / f"{key}{self.suffix}"
-        if not path.resolve().is_relative_to(self.folder.resolve()):
+        """Return the file of a key; no two keys have the same."""
+        name = f"{key}{self.suffix}"
+        if os.path.isabs(key) or posixpath.normpath(name) != name or name.startswith("../"):
             raise ValueError(
-                f"the key {key!r} points out of {self.folder}; give the recording another key."
+                f"the key {key!r} is no plain name of a file, or points out of {self.folder}; "
+                "give the recording another key."
             )
-        return path
+        longest = max(len(os.fsencode(part)) for part in name.split("/"))
+        if longest > MAX_NAME_BYTES:
+            raise ValueError(
+                f"the key {key!r} is too long for a file's name ({longest} bytes of at most "
+                f"{MAX_NAME_BYTES}); give the recording another key, or write parquet."
+            )
+        return self.folder / name
 
     def find(self, key: str) -> str | None:
         """As in `FeatureFiles`."""
-        path = self._path(key)
-        return path.relative_to(self.folder).as_posix() if path.is_file() else None
+        return f"{key}{self.suffix}" if self._path(key).is_file() else None
 
     def forget(self, key: str) -> None:
         """As in `FeatureFiles`."""
@@ -80,7 +92,7 @@ class NpyFiles(FeatureFiles):
         path = self._path(row["key"])
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             self._save(file, row, values)
-        row |= {"file": path.relative_to(self.folder).as_posix(), "error": ""}
+        row |= {"file": f"{row['key']}{self.suffix}", "error": ""}
 
     def _save(self, file: Any, row: Row, values: NDArray[Any]) -> None:
         np.save(file, values)

@@ -22,11 +22,12 @@ def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
     return rows
 
 
@@ -38,5 +39,5 @@ def write_jsonl(rows: Iterable[Mapping[str, Any]], path: str | Path) -> None:
     Raises:
         OSError: if the file cannot be written; an older one then stays
     """
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="ascii")
+    with atomic_path(path) as temporary, temporary.open("w", encoding="ascii") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)

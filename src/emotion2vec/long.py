@@ -59,7 +59,7 @@ def encode_long(
     Args:
         model: in eval mode
         waveform: (S,), normalized
-        layer_weights: (blocks + 1,), return that sum of hidden states instead of the output
+        layer_weights: (blocks + 1,), return that sum over layers instead of the output
 
     Raises:
         ValueError: if the waveform has another shape or is shorter than 400 samples
@@ -73,19 +73,22 @@ def encode_long(
     context = model.context
     frames = _features(model, waveform)
     tokens = _embed(model, frames)
-    weights = None if layer_weights is None else layer_weights.tolist()
-    mixed = None if weights is None else frames * weights[0]
+    weights = [] if layer_weights is None else layer_weights.tolist()
+    mixed = LongOutput(frames * weights[0], tokens * weights[0]) if weights else None
     for number, block in enumerate(context.blocks):
         assert isinstance(block, Block)
         groups = _by_reach(context.head_slopes(number), len(frames))
         tokens = _run_block(block, frames, tokens, groups)
-        if mixed is not None and weights is not None:
-            mixed.add_(frames, alpha=weights[number + 1])
-    if context.norm is not None:
+        if mixed is not None:
+            mixed.frames.add_(frames, alpha=weights[number + 1])
+            mixed.tokens.add_(tokens, alpha=weights[number + 1])
+    if mixed is not None:
+        frames, tokens = mixed
+    elif context.norm is not None:
         tokens = context.norm(tokens)
         for part in frames.split(STRETCH_FRAMES):
             part.copy_(context.norm(part.to(tokens)))
-    return LongOutput(frames if mixed is None else mixed, at_least_float32(tokens[0]).cpu())
+    return LongOutput(frames, at_least_float32(tokens[0]).cpu())
 
 
 def _features(model: Emotion2vec, waveform: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ class Emotion2vecOutput(NamedTuple):
     """(B, T), True at real frames; None where nothing was padded"""
     hidden_states: tuple[Tensor, ...] = ()
     """(B, T, D) each, on request: what enters the first block, then every block's output"""
+    token_states: tuple[Tensor, ...] = ()
+    """(B, U, D) each: the tokens beside `hidden_states`"""
 
     @property
     def pooled(self) -> Tensor:
@@ -105,6 +107,7 @@ class Emotion2vec(Pretrained, nn.Module):
             context.tokens,
             keep,
             tuple(self._zero_padding(h, keep) for h in context.hidden_states),
+            context.token_states,
         )
 
     def features(
