@@ -105,7 +105,7 @@ def write_models(folder: Path) -> None:
     import yaml
 
     from emotion2vec import Emotion2vecClassifier, Emotion2vecConfig
-    from emotion2vec.reference import reference_table
+    from emotion2vec.published.reference import reference_table
 
     torch.manual_seed(0)
     config = Emotion2vecConfig(labels=LABELS)

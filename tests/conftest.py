@@ -19,8 +19,8 @@ from torch import Tensor
 
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.cli import main
-from emotion2vec.pickles import read_pickle
-from emotion2vec.reference import reference_table
+from emotion2vec.published.pickles import read_pickle
+from emotion2vec.published.reference import reference_table
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported; no test asks a hub
 

@@ -20,9 +20,9 @@ from emotion2vec import (
     convert_checkpoint,
 )
 from emotion2vec.audio import normalize
-from emotion2vec.pickles import read_pickle
 from emotion2vec.pretraining.teacher import Teacher
-from emotion2vec.reference import config_from_reference, reference_table
+from emotion2vec.published.pickles import read_pickle
+from emotion2vec.published.reference import config_from_reference, reference_table
 
 VARIANTS = (
     "base_tiny", "perlayer_tiny", "preln_tiny", "pluslarge_like_tiny", "v_groupnorm_extractor",

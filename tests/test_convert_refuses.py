@@ -14,8 +14,8 @@ from conftest import CKPT, Call, change, load_golden, pack
 
 from emotion2vec import Emotion2vec, convert_checkpoint
 from emotion2vec.cli import main
-from emotion2vec.pickles import read_pickle
-from emotion2vec.reference import config_from_reference, parse_conv_spec
+from emotion2vec.published.pickles import read_pickle
+from emotion2vec.published.reference import config_from_reference, parse_conv_spec
 
 NORM = "d2v_model.blocks.0.norm1.weight"
 SCALE = "d2v_model.modality_encoders.AUDIO.alibi_scale"
@@ -260,7 +260,7 @@ def test_only_what_is_empty_or_converted_is_replaced(funasr: Path, tmp_path: Pat
 def test_a_failing_disk_leaves_what_was_there(
     funasr: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import emotion2vec.convert as module
+    import emotion2vec.published.convert as module
 
     convert_checkpoint(funasr, tmp_path / "out")
     before = (tmp_path / "out" / "model.safetensors").read_bytes()

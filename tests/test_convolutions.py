@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.convolutions import WINDOW_FRAMES, FeatureEncoder
-from emotion2vec.reference import config_from_reference
+from emotion2vec.published.reference import config_from_reference
 
 HOP, FRAME = 320, 400
 BORDER = (WINDOW_FRAMES - 1) * HOP + FRAME

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emotion2vec import Emotion2vec, convert_checkpoint
-from emotion2vec.data2vec1 import config_from_data2vec1, config_from_transformers
+from emotion2vec.published.data2vec1 import config_from_data2vec1, config_from_transformers
 
 transformers = pytest.importorskip("transformers")
 

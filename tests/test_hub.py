@@ -27,7 +27,7 @@ Client = Callable[..., "list[Any]"]
 # given (name, options), and prints a folder's labels or the error, then what was logged.
 SCRIPT = """
 import json, logging, sys
-from emotion2vec.hub import fetch
+from emotion2vec.published.hub import fetch
 lines = []
 handler = logging.Handler()
 handler.emit = lambda record: lines.append(record.getMessage())

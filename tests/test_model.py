@@ -17,7 +17,7 @@ from torch import Tensor
 
 from emotion2vec import Emotion2vec, Emotion2vecClassifier, Emotion2vecConfig
 from emotion2vec.layers import alibi_slopes
-from emotion2vec.reference import config_from_reference
+from emotion2vec.published.reference import config_from_reference
 from emotion2vec.weights import load_weights
 
 VARIANTS = (

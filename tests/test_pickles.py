@@ -20,7 +20,7 @@ import torch
 from conftest import Call
 from safetensors.torch import save_file
 
-from emotion2vec.pickles import StandIn, plain, read_pickle
+from emotion2vec.published.pickles import StandIn, plain, read_pickle
 
 FOREIGN = (
     "omegaconf", "omegaconf.base", "omegaconf.dictconfig", "omegaconf.listconfig",
@@ -161,7 +161,7 @@ def test_a_call_that_hides_in_a_harmless_family_is_inert(tmp_path: Path) -> None
 
 def test_a_zip_whose_names_lie_runs_nothing(tmp_path: Path) -> None:
     # Should the scan ever miss what the reader sees, the reader itself knows no such name.
-    import emotion2vec.pickles as module
+    import emotion2vec.published.pickles as module
 
     canary = tmp_path / "canary"
     path = tmp_path / "evil.pt"

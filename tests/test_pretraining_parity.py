@@ -19,7 +19,7 @@ from emotion2vec.pretraining.masking import visible_indices
 from emotion2vec.pretraining.schedules import ema_decay
 from emotion2vec.pretraining.step import Counts, Objective, count, objective, weigh
 from emotion2vec.pretraining.teacher import Teacher
-from emotion2vec.reference import config_from_reference
+from emotion2vec.published.reference import config_from_reference
 from emotion2vec.weights import load_weights
 
 LOSSES = ("chunk", "token", "global")

@@ -16,8 +16,8 @@ from conftest import CKPT
 
 from emotion2vec import Emotion2vec, Emotion2vecClassifier, Emotion2vecConfig
 from emotion2vec.cli import main
-from emotion2vec.hub import PUBLISHED, fetch
-from emotion2vec.reference import reference_table
+from emotion2vec.published.hub import PUBLISHED, fetch
+from emotion2vec.published.reference import reference_table
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -15,7 +15,7 @@ _PUBLIC = {
     "Emotion2vecStudent": "model",
     "Recognition": "recognize",
     "Recognizer": "recognize",
-    "convert_checkpoint": "convert",
+    "convert_checkpoint": "published.convert",
     "load_audio": "audio",
 }
 

@@ -31,9 +31,9 @@ from transformers.modeling_outputs import ModelOutput, SequenceClassifierOutput
 from emotion2vec.audio import SAMPLE_RATE, check_clip, normalize, pad_clips
 from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
-from emotion2vec.hub import NAMES, fetch
 from emotion2vec.layers import ATTENTIONS
 from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, mask_unused
+from emotion2vec.published.hub import NAMES, fetch
 
 _FETCH_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
 

@@ -9,7 +9,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.hub import fetch
+from emotion2vec.published.hub import fetch
 from emotion2vec.weights import load_weights, read_config, read_weights, write_folder
 
 

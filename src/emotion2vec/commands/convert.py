@@ -27,7 +27,7 @@ def convert(source: Path, out: Path, /, *, format: Format = "table") -> int:
     """
     import json
 
-    from emotion2vec.convert import convert_checkpoint
+    from emotion2vec.published.convert import convert_checkpoint
 
     conversion = convert_checkpoint(source, out)
     if format == "json":

@@ -109,7 +109,7 @@ def _sound() -> dict[str, Any]:
 def _caches() -> dict[str, Any]:
     from huggingface_hub import constants
 
-    from emotion2vec.hub import conversions_folder
+    from emotion2vec.published.hub import conversions_folder
 
     downloads, conversions = constants.HF_HUB_CACHE, conversions_folder()
     models = sorted(path.name for path in conversions.glob("*") if path.is_dir())

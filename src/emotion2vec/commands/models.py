@@ -21,7 +21,7 @@ def models(*, format: Format = "table") -> int:
     import json
     from dataclasses import asdict
 
-    from emotion2vec.hub import PUBLISHED
+    from emotion2vec.published.hub import PUBLISHED
 
     if format == "json":
         print(json.dumps({name: asdict(model) for name, model in PUBLISHED.items()}, indent=1))

@@ -15,9 +15,13 @@ import yaml
 from torch import Tensor
 
 from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
-from emotion2vec.data2vec1 import config_from_data2vec1, config_from_transformers, data2vec1_table
-from emotion2vec.pickles import plain, read_pickle
-from emotion2vec.reference import Origin, config_from_reference, reference_table
+from emotion2vec.published.data2vec1 import (
+    config_from_data2vec1,
+    config_from_transformers,
+    data2vec1_table,
+)
+from emotion2vec.published.pickles import plain, read_pickle
+from emotion2vec.published.reference import Origin, config_from_reference, reference_table
 from emotion2vec.weights import CONFIG_NAME, PREPROCESSOR_NAME, WEIGHTS_NAME, read_tensors
 
 FUNASR_CONFIG = "config.yaml"

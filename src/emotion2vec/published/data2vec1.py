@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.reference import (
+from emotion2vec.published.reference import (
     Origin,
     Row,
     affine,

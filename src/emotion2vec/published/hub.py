@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emotion2vec.checkpoints import SETTINGS, is_own_format, weights_names
-from emotion2vec.convert import CONVERSION_NAME, convert_checkpoint
+from emotion2vec.published.checkpoints import SETTINGS, is_own_format, weights_names
+from emotion2vec.published.convert import CONVERSION_NAME, convert_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from emotion2vec.atomic import atomic_folder
-from emotion2vec.checkpoints import Checkpoint, open_checkpoint
-from emotion2vec.reference import Origin
+from emotion2vec.published.checkpoints import Checkpoint, open_checkpoint
+from emotion2vec.published.reference import Origin
 from emotion2vec.weights import write_folder, write_weights
 
 CONVERSION_NAME = "conversion.json"
