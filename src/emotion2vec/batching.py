@@ -41,7 +41,7 @@ def encode_records(
     records: Sequence[Loadable],
     encode: Callable[[list[Waveform]], Sequence[Any]],
     *,
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 20.0,
     progress: str = "",
 ) -> Iterator[Outcome]:
     """What `encode` makes of each recording, in an order that batches like lengths.
@@ -52,7 +52,8 @@ def encode_records(
     Args:
         records: what to read
         encode: clips (S,) at 16 kHz -> one value each
-        batch_seconds: audio in a batch, padding counted; a longer recording is one of its own
+        batch_seconds: audio in a batch, padding counted; a longer recording is one of its own.
+            Measured on two cores: 24 s and less are alike, 60 s are 12 % slower
         progress: title of a progress bar; none if empty
     """
     with (

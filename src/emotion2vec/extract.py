@@ -44,7 +44,7 @@ def extract(
     backbone: Backbone,
     *,
     level: str = "frame",
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 20.0,
     progress: bool = False,
 ) -> Iterator[Features]:
     """Features of each recording, longest first.
@@ -100,7 +100,7 @@ def extract_to_folder(
     level: str = "frame",
     file_format: str = "npy",
     dtype: str = "float16",
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 20.0,
     progress: bool = False,
 ) -> ExtractionSummary:
     """Write the features of each recording, and `index.jsonl` with one line each.
