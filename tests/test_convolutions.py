@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.convolutions import WINDOW_FRAMES, FeatureEncoder
+from emotion2vec.encoding import arrange_weights
+from emotion2vec.layers import SameConv
 from emotion2vec.published.reference import config_from_reference
 
 HOP, FRAME = 320, 400
@@ -145,3 +147,22 @@ def test_a_compiled_encoder_takes_the_plain_path(encoder: FeatureEncoder) -> Non
     compiled = torch.compile(encoder, backend="eager", fullgraph=True)
     with torch.no_grad():
         assert torch.equal(compiled(waveform), encoder.forward_convolutions(waveform))
+
+
+@pytest.mark.parametrize(
+    "clips, num_frames, taps", [(2, 1, 19), (3, 50, 19), (5, 7, 3), (2, 60, 4)]
+)
+def test_grouped_convolutions_of_batches(clips: int, num_frames: int, taps: int) -> None:
+    """Whole stacks, by products in a batch and one by one without; even kernels, too."""
+    config = Emotion2vecConfig(embed_dim=48, position_depth=1, position_width=taps)
+    layer = SameConv((48, 48), config.position_kernel, 16)
+    x = torch.randn(clips, num_frames, 48)
+    expected = layer(x).detach()  # with a graph, by convolutions
+    with torch.no_grad(), patch.object(layer.conv, "forward", side_effect=AssertionError):
+        ours = layer(x)
+        arrange_weights(layer)
+        arranged = layer(x)
+    assert relative_error(ours, expected) <= 1e-5
+    assert relative_error(arranged, expected) <= 1e-5
+    with torch.no_grad():
+        assert relative_error(torch.cat([layer(clip[None]) for clip in x]), expected) <= 1e-5

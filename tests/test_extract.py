@@ -275,3 +275,12 @@ def test_a_recording_that_cannot_be_held_is_a_row(backbone: Backbone, tones: Pat
         "clip01": "",
         "huge": "does not fit the memory: no room for 3 TB",
     }
+
+
+def test_memory_goes_back_to_the_system(
+    backbone: Backbone, tones: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[int] = []
+    monkeypatch.setattr("emotion2vec.batching._trim_memory", lambda: trims.append(1))
+    list(extract(find_recordings(tones), backbone, batch_seconds=0.1))
+    assert len(trims) == 3 + 1  # of 12 batches every fourth, and at the end

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +15,10 @@ from emotion2vec.audio import SAMPLE_RATE, Waveform
 
 READERS = 4
 """Threads that read and decode the next batches while one is computed."""
+
+TRIM_EVERY = 4
+"""Batches after which freed memory goes back to the system: glibc keeps it, in pieces that the next
+batch, of another shape, hardly fits, so that over thousands of files a process would double."""
 
 
 class Loadable(Protocol):
@@ -68,18 +74,40 @@ def encode_records(
                 bar.update()
                 yield Outcome(position, None, error=str(error))
         positions = list(lengths)
-        reading: deque[list[tuple[int, Future[Waveform]]]] = deque()
-        for batch in batch_by_length(list(lengths.values()), int(batch_seconds * SAMPLE_RATE)):
-            chosen = [positions[i] for i in batch]
-            reading.append([(i, pool.submit(records[i].load)) for i in chosen])
-            if len(reading) > 2:
-                yield from _encode_batch(reading.popleft(), encode, bar)
-        while reading:
-            yield from _encode_batch(reading.popleft(), encode, bar)
+        batches = batch_by_length(list(lengths.values()), int(batch_seconds * SAMPLE_RATE))
+        chosen = ([positions[i] for i in batch] for batch in batches)
+        for number, batch in enumerate(_read_ahead(records, chosen, pool)):
+            yield from _encode_batch(batch, encode, bar)
+            if number % TRIM_EVERY == 0:
+                _trim_memory()
+    _trim_memory()
+
+
+Reading = list[tuple[int, Future[Waveform]]]
+"""A batch: positions of recordings, and their sound on its way."""
+
+
+def _read_ahead(
+    records: Sequence[Loadable], batches: Iterable[list[int]], pool: ThreadPoolExecutor
+) -> Iterator[Reading]:
+    """Batches of recordings, of which the next two are being read."""
+    reading: deque[Reading] = deque()
+    for batch in batches:
+        reading.append([(i, pool.submit(records[i].load)) for i in batch])
+        if len(reading) > 2:
+            yield reading.popleft()
+    while reading:
+        yield reading.popleft()
+
+
+def _trim_memory() -> None:
+    """Give freed memory back to the system, where the C library is glibc."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _encode_batch(
-    reading: list[tuple[int, Future[Waveform]]],
+    reading: Reading,
     encode: Callable[[list[Waveform]], Sequence[Any]],
     bar: tqdm[Any],
 ) -> Iterator[Outcome]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.products import can_use_products
 
 WINDOW_FRAMES = 50
 """1 s: the widest layer's output, 6.5 MB at base size, stays near the cache."""
@@ -50,16 +51,21 @@ class ConvLayer(nn.Module):
         kernel = self.conv.weight.permute(2, 1, 0).contiguous()  # no copy after `arrange_weights`
         return [piece.flatten(0, 1) for piece in kernel.split(taps)]
 
+    def num_outputs(self, samples: int) -> int:
+        """How many come out of a number of samples."""
+        return (samples - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
+
     def forward_window(self, x: Tensor, pieces: Sequence[Tensor], memory: Tensor) -> Tensor:
         """Return what `forward` does, for one clip channels-last: (S, C_in) -> (S', C_out).
 
-        `memory` is a flat buffer for what stands between convolution and norm: fresh memory for it
-        would cost more than the smaller products.
+        `memory` (rows, C_out) is for what stands between convolution and norm: fresh memory for it
+        would cost more than the smaller products. It holds what comes out of a whole window.
         """
-        samples, channels = x.shape
-        stride = self.conv.stride[0]
-        length = (samples - self.conv.kernel_size[0]) // stride + 1
-        y = memory[: length * self.conv.out_channels].view(length, -1)
+        length, channels, stride = self.num_outputs(len(x)), x.shape[1], self.conv.stride[0]
+        # oneDNN compiles a GELU for every shape and keeps it: few shapes, few kernels. What is in
+        # the rows beyond `length` does not matter.
+        rounded = memory[: _round_up(length)]
+        y = rounded[:length]
         row = (stride * channels, 1)
         for i, weight in enumerate(pieces):
             view = x.as_strided((length, len(weight)), row, x.storage_offset() + i * row[0])
@@ -68,7 +74,17 @@ class ConvLayer(nn.Module):
             else:
                 y.addmm_(view, weight)
         assert self.norm is not None
-        return torch.ops.aten.gelu_(self.norm(y).to(y.dtype))
+        return torch.ops.aten.gelu_(self.norm(rounded).to(y.dtype))[:length]
+
+
+def _round_up(rows: int) -> int:
+    """Return the next of eight numbers an octave.
+
+    >>> [_round_up(n) for n in (7, 15, 17, 33, 49)]
+    [7, 15, 18, 36, 52]
+    """
+    step = 1 << max(rows.bit_length() - 4, 0)
+    return -(-rows // step) * step
 
 
 class FeatureEncoder(nn.Module):
@@ -118,12 +134,8 @@ class FeatureEncoder(nn.Module):
 
     def _can_use_windows(self, waveform: Tensor) -> bool:
         """Whether matrix products over windows give the same: no graph, a CPU, no global norm."""
-        return (
-            waveform.device.type == "cpu"
-            and all(isinstance(layer.norm, nn.LayerNorm) for layer in self.layers)
-            and not torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
-            and not torch.compiler.is_compiling()
+        return can_use_products(waveform) and all(
+            isinstance(layer.norm, nn.LayerNorm) for layer in self.layers
         )
 
     def _forward_windows(self, waveform: Tensor, num_frames: Tensor | None) -> Tensor:
@@ -135,8 +147,7 @@ class FeatureEncoder(nn.Module):
         layers = [layer for layer in self.layers if isinstance(layer, ConvLayer)]
         pieces = [layer.kernel_pieces() for layer in layers]
         samples = (WINDOW_FRAMES - 1) * config.hop_samples + config.min_samples
-        rows = samples // config.conv_strides[0] + 1  # of the first layer's output, or one more
-        memory = waveform.new_empty(rows * max(config.conv_channels))
+        memory = self._memory_of_a_window(waveform, samples)
         total = config.num_frames(waveform.shape[1])
         frames = waveform.new_zeros(len(waveform), total, config.conv_channels[-1])
         wanted = [total] * len(waveform) if num_frames is None else num_frames.tolist()
@@ -146,7 +157,17 @@ class FeatureEncoder(nn.Module):
                 last = min(first + WINDOW_FRAMES, count)
                 end = (last - 1) * config.hop_samples + config.min_samples
                 x = clip[first * config.hop_samples : end].unsqueeze(1)
-                for layer, weights in zip(layers, pieces, strict=True):
-                    x = layer.forward_window(x, weights, memory)
+                for layer, weights, rows in zip(layers, pieces, memory, strict=True):
+                    x = layer.forward_window(x, weights, rows)
                 out[first:last] = x
         return frames
+
+    def _memory_of_a_window(self, like: Tensor, samples: int) -> list[Tensor]:
+        """Return room for each layer's output, all in the same place: (rows, C)."""
+        shapes = []
+        for layer in self.layers:
+            assert isinstance(layer, ConvLayer)
+            samples = layer.num_outputs(samples)
+            shapes.append((samples, layer.conv.out_channels))
+        memory = like.new_zeros(max(rows * channels for rows, channels in shapes))
+        return [memory[: rows * channels].view(rows, channels) for rows, channels in shapes]

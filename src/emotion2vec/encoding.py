@@ -50,7 +50,7 @@ def arrange_weights(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.weight.data = module.weight.data.t().contiguous().t()
-        elif isinstance(module, nn.Conv1d) and module.groups == 1:
+        elif isinstance(module, nn.Conv1d):
             kernel = module.weight.data.permute(2, 1, 0).contiguous()
             module.weight.data = kernel.permute(2, 1, 0)
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.products import can_use_products, grouped_convolution
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -54,7 +55,10 @@ class SameConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return as many frames as came; an even kernel's surplus last frame is cut."""
         num_frames = x.shape[1]
-        x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)
+        if len(x) > 1 and can_use_products(x):  # batches have shapes without end
+            x = grouped_convolution(x, self.conv)[:, :num_frames]
+        else:
+            x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)
         return F.gelu(F.layer_norm(x, x.shape[-1:]).to(x.dtype))
 
 
