@@ -61,7 +61,7 @@ def parts_of_the_demo(count: int) -> list[Record]:
 
 
 def watched(backbone: Backbone, log: list[tuple[int, float]]) -> Backbone:
-    """The same backbone; notes the memory before each batch, with the clips done so far."""
+    """The same backbone; notes the memory behind each batch, with the clips done so far."""
 
     def encode(clips: Sequence[Waveform]) -> list[Encoded]:
         done = log[-1][0] if log else 0
@@ -72,8 +72,11 @@ def watched(backbone: Backbone, log: list[tuple[int, float]]) -> Backbone:
     return replace(backbone, encode=encode)
 
 
-def many(count: int) -> tuple[float, float, float, float]:
-    """Memory after the hundredth recording and after the last, its peak, seconds a recording."""
+def many(count: int) -> tuple[float, float, float, float, float]:
+    """Memory behind the batch of the hundredth recording, of the last, and at the end; peak; time.
+
+    Time is seconds a recording.
+    """
     log: list[tuple[int, float]] = []
     backbone = watched(encoder_backbone(random_encoder(CONFIGS["tiny"]), "tiny"), log)
     with tempfile.TemporaryDirectory() as out:
@@ -82,7 +85,7 @@ def many(count: int) -> tuple[float, float, float, float]:
         seconds = time.perf_counter() - start
     assert summary.written == count, summary
     hundredth = next(memory for done, memory in log if done >= 100)
-    return hundredth, mebibytes("VmRSS"), mebibytes("VmHWM"), seconds / count
+    return hundredth, log[-1][1], mebibytes("VmRSS"), mebibytes("VmHWM"), seconds / count
 
 
 def write_noise(path: Path, minutes: int) -> None:
@@ -121,12 +124,12 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}; "
           "memory in MiB\n")  # fmt: skip
-    print("| recordings | after the 100th | after the last | ratio | peak | ms a recording |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| recordings | after the 100th | after the last | ratio | at the end | peak | "
+          "ms a recording |\n|---|---|---|---|---|---|---|", flush=True)  # fmt: skip
     for count in (chosen.files // 100, chosen.files):
-        first, last, peak, seconds = alone(many, count)
-        print(f"| {count} | {first:.0f} | {last:.0f} | {last / first:.3f} | {peak:.0f} | "
-              f"{1000 * seconds:.1f} |", flush=True)  # fmt: skip
+        first, last, end, peak, seconds = alone(many, count)
+        print(f"| {count} | {first:.0f} | {last:.0f} | {last / first:.3f} | {end:.0f} | "
+              f"{peak:.0f} | {1000 * seconds:.1f} |", flush=True)  # fmt: skip
     config = CONFIGS[chosen.size]
     print(f"\n| minutes ({chosen.size}) | before | peak | above | scores of all pairs, a block | "
           "seconds |\n|---|---|---|---|---|---|", flush=True)  # fmt: skip
