@@ -16,7 +16,7 @@ from emotion2vec.audio import SAMPLE_RATE, Waveform
 READERS = 4
 """Threads that read and decode the next batches while one is computed."""
 
-TRIM_EVERY = 4
+TRIM_EVERY = 2
 """Batches after which freed memory goes back to the system: glibc keeps it, in pieces that the next
 batch, of another shape, hardly fits, so that over thousands of files a process would double."""
 
