@@ -78,9 +78,8 @@ def encode_records(
         chosen = ([positions[i] for i in batch] for batch in batches)
         for number, batch in enumerate(_read_ahead(records, chosen, pool)):
             yield from _encode_batch(batch, encode, bar)
-            if number % TRIM_EVERY == 0:
+            if number and number % TRIM_EVERY == 0:
                 _trim_memory()
-    _trim_memory()
 
 
 Reading = list[tuple[int, Future[Waveform]]]
