@@ -132,10 +132,6 @@ TINY = {
     "decoder_dim": 32,
     "num_utterance_tokens": 4,
 }
-NO_DROPOUT = {
-    f"{name}_dropout": 0.0
-    for name in ("attention", "projection", "activation", "mlp", "prenet", "input", "decoder")
-}
 
 
 @pytest.fixture

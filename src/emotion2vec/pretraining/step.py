@@ -115,14 +115,16 @@ def update(
     """
     device, processes = accelerator.device, accelerator.num_processes
     bfloat16 = computes_in_bfloat16(config.precision, device)
-    # As the reference: what is drawn follows from seed and update, so that resuming is exact.
-    torch.manual_seed(config.seed * 1_000_003 + state.updates * 1_009 + accelerator.process_index)
     counts = [count(batch, config) for batch in batches]
     sums = torch.stack([torch.stack(tuple(c)) for c in counts]).sum(dim=0).to(device)
     total = Counts(*accelerator.reduce(sums, "sum"))
     history = []
     for number, (batch, own) in enumerate(zip(batches, counts, strict=True)):
         is_last = number == len(batches) - 1
+        # What is drawn follows from the micro-batch's place in the line: no matter which process
+        # it meets, or whether the run was resumed.
+        place = state.micro_batches + number * processes + accelerator.process_index
+        torch.manual_seed(config.seed * 1_000_003 + place)
         with contextlib.nullcontext() if is_last else accelerator.no_sync(student):
             with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
                 parts = objective(student, state.teacher, batch.to(device), config)
