@@ -27,6 +27,7 @@ FLOORS = [
         "metrics",
         "plots",
         "products",
+        "pretraining.ablations",
         "published.pickles",
     },
     {"audio", "convolutions", "feature_files", "jsonl", "layers"}

@@ -2,12 +2,51 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from emotion2vec.commands.output import SOME_FAILED
+
+
+@Parameter(name="*", group="Ablations, laid over the file; --set is laid over them")
+@dataclass(frozen=True)
+class Flags:
+    """The paper's ablations, one flag each; `pretraining.ablations` says what they set."""
+
+    utterance_loss: Literal["token", "chunk", "global", "none"] | None = None
+    """Utterance loss; token takes 1 utterance token and global none, as the paper has them, unless
+    --tokens is given; chunk and none leave their number as it is."""
+    tokens: int | None = None
+    """Number of utterance tokens."""
+    alpha: float | None = None
+    """Weight of the utterance loss."""
+    frame_weight: float | None = None
+    """Weight of the frame loss; 0 for the utterance loss alone."""
+    top_k: int | None = None
+    """Last main blocks that targets are averaged over."""
+    mask_span: int | None = None
+    """Frames that a span hides."""
+    mask_share: float | None = None
+    """Part of the frames that is hidden, p of the paper."""
+    masks: int | None = None
+    """Masks a clip."""
+    tau: str | None = None
+    """The teacher's decay, START:END:UPDATES, such as 0.999:0.99999:20000."""
+    depth: int | None = None
+    """Main blocks; with fewer than top_k, targets are averaged over all, unless --top-k is
+    given."""
+    seed: int | None = None
+    """Of weights, order, crops, masks and dropouts."""
+
+    def given(self) -> dict[str, object]:
+        """Those that were given, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+NO_FLAGS = Flags()
 
 
 def pretrain(
@@ -18,11 +57,15 @@ def pretrain(
     out: Path,
     resume: bool = False,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    flags: Flags = NO_FLAGS,
     quiet: bool = False,
 ) -> int:
     """Pre-train an encoder on unlabelled speech.
 
     emotion2vec pretrain configs/pretrain_tiny.toml --data corpus/ --out runs/tiny
+
+    emotion2vec pretrain configs/pretrain_tiny.toml --data corpus/ --out runs/token
+    --utterance-loss token
 
     Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl and
     OUT/tensorboard. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...
@@ -47,7 +90,9 @@ def pretrain(
     from emotion2vec.pretraining.config import parse_override, read_config
     from emotion2vec.pretraining.loop import pretrain as run
 
-    settings = read_config(config, dict(parse_override(text) for text in set_ or []))
+    settings = read_config(
+        config, dict(parse_override(text) for text in set_ or []), flags=flags.given()
+    )
     result = run(settings, find_recordings(data), out, resume=resume, progress=not quiet)
     if not result.is_main:
         return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.losses import UTTERANCE_LOSSES
+from emotion2vec.pretraining.ablations import overrides_of
 from emotion2vec.pretraining.masking import MASKERS
 from emotion2vec.pretraining.teacher import UTTERANCE_TARGETS
 
@@ -171,12 +172,18 @@ class PretrainConfig:
             )
 
 
-def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) -> PretrainConfig:
-    r"""The config in a TOML file, with `overrides` laid over it.
+def read_config(
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+) -> PretrainConfig:
+    r"""The config in a TOML file, with `flags` and then `overrides` laid over it.
 
     Args:
         path: a file whose keys are fields of `PretrainConfig`, and of its model under `[model]`
         overrides: values by name, "model.depth" for a field of the model
+        flags: ablations by name, see `ablations.overrides_of`
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -196,7 +203,9 @@ def read_config(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         model = dict(values.pop("model", {}))
     except (ValueError, TypeError) as error:  # no UTF-8, no TOML, or `model` is no table
         raise ValueError(f"{path} is not TOML of settings ({error}); mend that line.") from error
-    for name, value in (overrides or {}).items():
+    top_k = values.get("top_k", PretrainConfig.top_k)
+    shorthands = overrides_of(flags or {}, top_k=top_k if isinstance(top_k, int) else None)
+    for name, value in (shorthands | dict(overrides or {})).items():
         if name.startswith("model."):
             model[name.removeprefix("model.")] = value
         else:
