@@ -38,7 +38,7 @@ FLOORS = [
     {"published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
-    {"hf", "long", "pretraining.config"},
+    {"hf", "long", "pretraining.clusters", "pretraining.config"},
     {"encoding"},
     {"backbones"},
     {"extract", "recognize"},

@@ -52,6 +52,11 @@ def test_settings_are_read_written_and_laid_over(tmp_path: Path) -> None:
         ("[model]\nnum_utterance_tokens = 0", "num_utterance_tokens is 0"),
         ("[model]\nmlp_dropout = 1.0", "mlp_dropout is 1.0"),
         ("[model]\ndrop_residual = true", "pre_norm is false"),
+        ("clusters = [64]", 'utterance_loss is "chunk", but clusters have no target for it'),
+        ('clusters = [1]\nutterance_loss = "none"', r"clusters is \[1\]; each must be a whole"),
+        ('clusters = [64]\nutterance_loss = "none"\ncluster_frames = 9', "under the 64 clusters"),
+        ('cluster_model = "base"', "cluster_model is base, but clusters is empty"),
+        ("clusters = 64", "wrong type"),
     ],
 )
 def test_settings_that_contradict(text: str, message: str, tmp_path: Path) -> None:

@@ -216,12 +216,16 @@ def alibi_slopes(num_heads: int) -> tuple[float, ...]:
 
 
 class FrameDecoder(nn.Module):
-    """Fills the hidden frames: visible frames (B, V, D) -> a prediction for all (B, T, D).
+    """Fills the hidden frames: visible frames (B, V, D) -> a prediction for all (B, T, O).
+
+    Args:
+        config: architecture
+        num_outputs: O; the encoder's width D if None
 
     Source: paper section 3.2; data2vec 2.0's Decoder1d.
     """
 
-    def __init__(self, config: Emotion2vecConfig) -> None:
+    def __init__(self, config: Emotion2vecConfig, num_outputs: int | None = None) -> None:
         super().__init__()
         widths = (config.embed_dim, *[config.decoder_dim] * config.decoder_depth)
         self.dropout = config.decoder_dropout
@@ -229,7 +233,7 @@ class FrameDecoder(nn.Module):
             SameConv(channels, config.decoder_kernel, config.decoder_groups)
             for channels in pairwise(widths)
         )
-        self.projection = DefaultLinear(widths[-1], config.embed_dim)
+        self.projection = DefaultLinear(widths[-1], num_outputs or config.embed_dim)
 
     def forward(self, frames: Tensor, visible: Tensor, filler: Tensor) -> Tensor:
         """Return predictions for all frames.

@@ -1,4 +1,4 @@
-"""The two losses of the paper and the gauge of collapse, as pure functions.
+"""The losses of pre-training and the gauge of collapse, as pure functions.
 
 B clips, K masks a clip, R = B * K rows (row b * K + k is clip b under its mask k), T frames,
 V visible frames, D width, U utterance tokens.
@@ -6,6 +6,10 @@ V visible frames, D width, U utterance tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -75,6 +79,46 @@ UTTERANCE_LOSSES = {"token": token_loss, "chunk": chunk_loss, "global": global_l
 def _utterance_error(prediction: Tensor, target: Tensor) -> Tensor:
     error = prediction.float() - target.float()
     return error.square().sum(dim=-1) / prediction.shape[-1] ** 0.5
+
+
+def cluster_loss(logits: Tensor, labels: Tensor, hidden: Tensor, counts: Sequence[int]) -> Tensor:
+    """Cross-entropy in nats at each row's hidden frames, summed over them: (R,).
+
+    Args:
+        logits: (R, T, sum of counts), the heads' answers side by side
+        labels: (R, T, heads), the cluster of each frame for each head
+        hidden: (R, T), True at the frames the student did not see
+        counts: the clusters of each head
+
+    A frame's error is the mean over heads, so that it does not depend on how many there are.
+    Source: HuBERT (arXiv 2106.07447), equation 1 at masked frames; P-TAPT (arXiv 2110.06309).
+
+    >>> hidden = torch.tensor([[True, False]])
+    >>> cluster_loss(torch.zeros(1, 2, 8), torch.zeros(1, 2, 1, dtype=torch.long), hidden, [8])
+    tensor([2.0794])
+    """
+    errors = [
+        F.cross_entropy(part.transpose(1, 2), labels[..., head], reduction="none")  # (R, T)
+        for head, part in enumerate(logits.float().split(tuple(counts), dim=-1))
+    ]
+    return (torch.stack(errors).mean(dim=0) * hidden).sum(dim=1)
+
+
+def cluster_accuracy(
+    logits: Tensor, labels: Tensor, hidden: Tensor, counts: Sequence[int]
+) -> Tensor:
+    """Part of the hidden frames whose cluster has the largest logit, mean over heads: a scalar.
+
+    Arguments as in `cluster_loss`.
+
+    >>> logits = torch.tensor([[[0.0, 1.0], [0.0, 1.0]]])
+    >>> labels = torch.tensor([[[1], [0]]])
+    >>> cluster_accuracy(logits, labels, torch.ones(1, 2, dtype=torch.bool), [2])
+    tensor(0.5000)
+    """
+    parts = logits.split(tuple(counts), dim=-1)
+    found = torch.stack([part.argmax(dim=-1) for part in parts], dim=-1) == labels  # (R, T, heads)
+    return (found * hidden.unsqueeze(-1)).sum() / (hidden.sum() * len(counts))
 
 
 def spread(frames: Tensor, keep: Tensor) -> Tensor:

@@ -230,7 +230,7 @@ class StudentOutput(NamedTuple):
     features: Tensor
     """(B, T, D), projected frames: what the teacher is fed"""
     prediction: Tensor
-    """(R, T, D), the decoder's answer at all frames"""
+    """(R, T, D), the decoder's answer at all frames; (R, T, O) with other outputs"""
     tokens: Tensor
     """(R, U, D)"""
     frames: Tensor
@@ -240,14 +240,18 @@ class StudentOutput(NamedTuple):
 class Emotion2vecStudent(Pretrained, nn.Module):
     """The student of pre-training: the encoder on visible frames, and the frame decoder.
 
+    Args:
+        config: architecture
+        num_outputs: numbers that the decoder answers for a frame; the encoder's width if None
+
     Source: paper section 3.2.
     """
 
-    def __init__(self, config: Emotion2vecConfig) -> None:
+    def __init__(self, config: Emotion2vecConfig, num_outputs: int | None = None) -> None:
         super().__init__()
         self.config = config
         self.encoder = Emotion2vec(config)
-        self.decoder = FrameDecoder(config)
+        self.decoder = FrameDecoder(config, num_outputs)
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.model import Emotion2vecStudent
+from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.teacher import Teacher
 from emotion2vec.weights import load_weights, write_weights
@@ -33,7 +34,7 @@ class TrainState:
     """All that a run is made of."""
 
     student: Emotion2vecStudent
-    teacher: Teacher
+    teacher: Teacher | ClusterTeacher
     optimizer: torch.optim.Optimizer
     updates: int = 0
     """finished updates"""

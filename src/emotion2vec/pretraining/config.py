@@ -69,6 +69,17 @@ class PretrainConfig:
     """"normed": the mean of the frame targets, as the reference, which is zero for every clip;
     "pooled": the mean of the teacher's outputs before they are normalized over time."""
 
+    clusters: tuple[int, ...] = ()
+    """Pseudo-labels instead of a teacher (P-TAPT): how many clusters each head tells apart, such
+    as [64, 512, 4096], the paper's (arXiv 2110.06309). Empty distils."""
+    cluster_model: str = ""
+    """Folder or name of the encoder whose features are clustered; "" for the run's own as it
+    begins."""
+    cluster_layer: int = -1
+    """Of that encoder: a block's output, from 1; 0 for what enters the first; -1 its output."""
+    cluster_frames: int = 200_000
+    """Frames that k-means is fitted on, 67 minutes: 49 a cluster of 4096, 0.6 GB of base size."""
+
     top_k: int = 8
     """Main blocks over which targets are averaged. Paper, section 4.1."""
     ema_start: float = 0.999
@@ -100,6 +111,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         """Turn lists into tuples, then refuse contradictions."""
         object.__setattr__(self, "betas", tuple(self.betas))
+        object.__setattr__(self, "clusters", tuple(self.clusters))
         self._check_choices()
         self._check_ranges()
         if self.top_k > self.model.depth:
@@ -107,6 +119,7 @@ class PretrainConfig:
                 f"top_k is {self.top_k}, but model.depth is {self.model.depth}; "
                 "targets come from main blocks only, lower top_k."
             )
+        self._check_clusters()
         tokens = self.model.num_utterance_tokens
         if self.utterance_loss == "token" and tokens != 1:
             raise ValueError(
@@ -132,6 +145,29 @@ class PretrainConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
                 )
+
+    def _check_clusters(self) -> None:
+        if not self.clusters:
+            if self.cluster_model:
+                raise ValueError(
+                    f"cluster_model is {self.cluster_model}, but clusters is empty; say how many, "
+                    "such as clusters = [64, 512]."
+                )
+            return
+        if not all(isinstance(count, int) and count >= 2 for count in self.clusters):
+            raise ValueError(
+                f"clusters is {list(self.clusters)}; each must be a whole number from 2."
+            )
+        if self.utterance_loss != "none":
+            raise ValueError(
+                f'utterance_loss is "{self.utterance_loss}", but clusters have no target for it; '
+                'set utterance_loss to "none", or clusters to [].'
+            )
+        if self.cluster_frames < max(self.clusters):
+            raise ValueError(
+                f"cluster_frames is {self.cluster_frames}, under the {max(self.clusters)} "
+                "clusters; raise it, or ask for fewer."
+            )
 
     def _check_ranges(self) -> None:
         for name in (

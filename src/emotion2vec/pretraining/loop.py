@@ -18,14 +18,16 @@ from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.manifest import Record
-from emotion2vec.model import Emotion2vecStudent
+from emotion2vec.model import Emotion2vec, Emotion2vecStudent
 from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from emotion2vec.pretraining.clusters import ClusterTeacher, check_alike, fit_clusters
 from emotion2vec.pretraining.config import PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, Corpus, Skipped, batch_loader, scan
 from emotion2vec.pretraining.monitor import CollapseError, Monitor
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
 
+CLUSTERS_NAME = "clusters"
 CHECKPOINT_NAME = "last.safetensors"
 COLLAPSED_NAME = "collapsed.safetensors"
 
@@ -80,6 +82,13 @@ def pretrain(
     accelerator = Accelerator(mixed_precision="no")  # `update` casts by itself, in plain sight
     corpus = scan(records, config, progress=progress and accelerator.is_main_process)
     state = new_state(config, accelerator.device)
+    if config.clusters:
+        if accelerator.is_main_process and not resume:
+            _label(state.student.encoder, config, corpus).save(out / CLUSTERS_NAME)
+        accelerator.wait_for_everyone()
+        state.teacher = ClusterTeacher.load(
+            out / CLUSTERS_NAME, counts=config.clusters, layer=config.cluster_layer
+        ).to(accelerator.device)
     if resume:
         load_checkpoint(state, config, corpus.digest, checkpoint)
     monitor = None
@@ -100,6 +109,23 @@ def pretrain(
     accelerator.wait_for_everyone()
     skipped = len(monitor.skipped) if monitor else 0
     return PretrainResult(out / "final", skipped, accelerator.is_main_process)
+
+
+def _label(own: Emotion2vec, config: PretrainConfig, corpus: Corpus) -> ClusterTeacher:
+    """Return pseudo-labels for the corpus, from the features of `config.cluster_model`."""
+    device = next(own.parameters()).device
+    encoder = Emotion2vec.from_pretrained(config.cluster_model) if config.cluster_model else own
+    check_alike(encoder.config, config.model)
+    batches = Batches(corpus, config)
+    waveforms = (batches[number].waveform for number in range(batches.batches_per_epoch))
+    return fit_clusters(
+        encoder.to(device),
+        (waveform for waveform in waveforms if len(waveform)),
+        counts=config.clusters,
+        layer=config.cluster_layer,
+        num_frames=config.cluster_frames,
+        seed=config.seed,
+    )
 
 
 def _train(
@@ -191,7 +217,8 @@ def new_state(config: PretrainConfig, device: torch.device | str = "cpu") -> Tra
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        student = Emotion2vecStudent(config.model).to(device).train()
+        student = Emotion2vecStudent(config.model, sum(config.clusters) or None)
+        student.to(device).train()
     student.encoder.enable_gradient_checkpointing(config.gradient_checkpointing)
     teacher = Teacher(
         student.encoder.context,

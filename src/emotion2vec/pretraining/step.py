@@ -14,8 +14,15 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from emotion2vec.context import hidden_mask
-from emotion2vec.losses import UTTERANCE_LOSSES, frame_loss, spread
+from emotion2vec.losses import (
+    UTTERANCE_LOSSES,
+    cluster_accuracy,
+    cluster_loss,
+    frame_loss,
+    spread,
+)
 from emotion2vec.pretraining.checkpoint import TrainState
+from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.data import Batch
 from emotion2vec.pretraining.schedules import ema_decay, learning_rate
@@ -30,11 +37,14 @@ class Objective(NamedTuple):
     utterance: Tensor
     """sum over rows"""
     target_spread: Tensor
+    """of the labels' numbers where pseudo-labels are predicted: zero only if all are one"""
     prediction_spread: Tensor
+    cluster_accuracy: Tensor | None = None
+    """where pseudo-labels are predicted"""
 
 
 def objective(
-    student: nn.Module, teacher: Teacher, batch: Batch, config: PretrainConfig
+    student: nn.Module, teacher: Teacher | ClusterTeacher, batch: Batch, config: PretrainConfig
 ) -> Objective:
     """Student and teacher on one micro-batch, and both losses between them."""
     device, num_masks = batch.waveform.device, batch.visible.shape[1]
@@ -49,8 +59,9 @@ def objective(
         noise=config.mask_noise_std * noise,
         keep_blocks=keep_blocks if config.block_drop else None,
     )
-    targets = teacher(output.features.detach())
-    frame_target = targets.frames.repeat_interleave(num_masks, dim=0)  # (R, T, D)
+    # A frozen encoder has its own convolutions; the teacher shares the student's.
+    targets = teacher(batch.waveform if config.clusters else output.features.detach())
+    frame_target = targets.frames.repeat_interleave(num_masks, dim=0)  # (R, T, D), or labels
     utterance_target = targets.utterance.repeat_interleave(num_masks, dim=0)  # (R, D)
     hidden = hidden_mask(batch.visible.flatten(0, 1), num_frames)  # (R, T)
 
@@ -58,11 +69,18 @@ def objective(
     if config.utterance_loss != "none":
         loss = UTTERANCE_LOSSES[config.utterance_loss]
         utterance = loss(output.tokens, output.frames, utterance_target).sum()
+    accuracy = None
+    if config.clusters:
+        labelled = (output.prediction, frame_target, hidden, config.clusters)
+        frame, accuracy = cluster_loss(*labelled), cluster_accuracy(*labelled)
+    else:
+        frame = frame_loss(output.prediction, frame_target, hidden)
     return Objective(
-        frame_loss(output.prediction, frame_target, hidden).sum(),
+        frame.sum(),
         utterance,
         spread(frame_target, hidden),
         spread(output.prediction.detach(), hidden),
+        accuracy,
     )
 
 
@@ -140,6 +158,8 @@ def update(
                 "prediction_spread": parts.prediction_spread,
             }
         )
+        if parts.cluster_accuracy is not None:
+            history[-1]["cluster_accuracy"] = parts.cluster_accuracy
     metrics = {k: torch.stack([h[k] for h in history]).mean() for k in history[0]}
     metrics |= _finish(state, student, config)
     state.micro_batches += len(batches) * processes
