@@ -51,6 +51,7 @@ def test_every_field_that_a_flag_sets_exists() -> None:
         ({"depth": 12}, {"depth": 12}),
         ({"depth": 4, "top_k": 2}, {"depth": 4, "top_k": 2}),
         ({"seed": 7}, {"seed": 7}),
+        ({"init": "base_libri.pt"}, {"init": "base_libri.pt"}),
     ],
 )
 def test_a_flag_changes_what_it_says_and_nothing_else(
@@ -80,7 +81,7 @@ def test_what_follows_from_a_flag_is_said(caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ({"width": 3}, "width is no ablation; known are seed, utterance_loss"),
+        ({"width": 3}, "width is no ablation; known are seed, init, utterance_loss"),
         ({"tau": "0.99:0.999"}, "tau is 0.99:0.999; write it as START:END:UPDATES"),
         ({"tau": "0.99:high:500"}, "write it as START:END:UPDATES"),
         ({"utterance_loss": "token", "tokens": 4}, "num_utterance_tokens is 4; set it to 1"),

@@ -43,7 +43,7 @@ FLOORS = [
     {"backbones"},
     {"extract", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint"},
-    {"probing.report", "pretraining.step", "pretraining.monitor"},
+    {"probing.report", "pretraining.step", "pretraining.monitor", "pretraining.start"},
     {"probing.benchmark", "pretraining.loop"},
     {"commands.output"},
     {"commands.convert", "commands.doctor", "commands.extract", "commands.models"}

@@ -16,6 +16,10 @@ from emotion2vec.commands.output import SOME_FAILED
 class Flags:
     """The paper's ablations, one flag each; `pretraining.ablations` says what they set."""
 
+    init: str | None = None
+    """What student and teacher start from: cold (drawn from the seed); a folder that emotion2vec
+    convert or a run left, or its last.safetensors; a published .pt or folder of emotion2vec,
+    data2vec 2.0 or data2vec 1; a name on a hub."""
     utterance_loss: Literal["token", "chunk", "global", "none"] | None = None
     """Utterance loss; token takes 1 utterance token and global none, as the paper has them, unless
     --tokens is given; chunk and none leave their number as it is."""
@@ -66,6 +70,9 @@ def pretrain(
 
     emotion2vec pretrain configs/pretrain_tiny.toml --data corpus/ --out runs/token
     --utterance-loss token
+
+    emotion2vec pretrain configs/pretrain_base.toml --data corpus/ --out runs/warm
+    --init base_libri.pt
 
     Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl and
     OUT/tensorboard. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...

@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "seed": ("seed",),
+    "init": ("init",),
     "utterance_loss": ("utterance_loss",),
     "tokens": ("model.num_utterance_tokens",),
     "alpha": ("utterance_weight",),

@@ -14,6 +14,9 @@ from emotion2vec.pretraining.ablations import overrides_of
 from emotion2vec.pretraining.masking import MASKERS
 from emotion2vec.pretraining.teacher import UTTERANCE_TARGETS
 
+COLD = "cold"
+"""The `init` that draws all weights from the seed."""
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -31,6 +34,8 @@ class PretrainConfig:
     model: Emotion2vecConfig = field(default_factory=Emotion2vecConfig)
     seed: int = 1
     """Of weights, order, crops, masks and dropouts."""
+    init: str = COLD
+    """What student and teacher start from: "cold", or a checkpoint as in `start.start_from`."""
     max_updates: int = 100_000
 
     max_batch_seconds: float = 62.5
@@ -170,6 +175,8 @@ class PretrainConfig:
             )
 
     def _check_ranges(self) -> None:
+        if not isinstance(self.init, str) or not self.init:
+            raise ValueError(f'init is {self.init!r}; write "cold" or name a checkpoint.')
         for name in (
             *("max_updates", "accumulate", "num_masks", "mask_span", "top_k"),
             *("log_every", "save_every"),

@@ -21,9 +21,10 @@ from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vec, Emotion2vecStudent
 from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from emotion2vec.pretraining.clusters import ClusterTeacher, check_alike, fit_clusters
-from emotion2vec.pretraining.config import PretrainConfig, write_config
+from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, Corpus, Skipped, batch_loader, scan
 from emotion2vec.pretraining.monitor import CollapseError, Monitor
+from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
 
@@ -54,8 +55,9 @@ def pretrain(
     """Pre-train an encoder on unlabelled recordings and save it in `out/final`.
 
     `out` also gets `config.toml` (as run), `metrics.jsonl`, `tensorboard/`, `skipped.jsonl` where
-    recordings were left out, and `last.safetensors`, from which a killed run resumes to the same
-    weights as if it had not been killed.
+    recordings were left out, `init.json` where the run started from a checkpoint, and
+    `last.safetensors`, from which a killed run resumes to the same weights as if it had not been
+    killed.
 
     Args:
         config: settings of the run
@@ -66,7 +68,7 @@ def pretrain(
 
     Raises:
         FileExistsError: if `out` holds a run and `resume` is false
-        ValueError: if nothing can be trained on, or the checkpoint does not belong to the run
+        ValueError: if nothing can be trained on, or a checkpoint does not belong to the run
         CollapseError: if the representation collapses; the state is saved before, in
             `out/collapsed.safetensors`, and `out/last.safetensors` stays the last good one
         OSError: if `out` cannot be written
@@ -80,21 +82,22 @@ def pretrain(
             f"{out} already holds a run; add --resume to go on with it, or choose another folder."
         )
     accelerator = Accelerator(mixed_precision="no")  # `update` casts by itself, in plain sight
-    corpus = scan(records, config, progress=progress and accelerator.is_main_process)
     state = new_state(config, accelerator.device)
+    started = start_from(state, config.init) if config.init != COLD and not resume else None
+    corpus = scan(records, config, progress=progress and accelerator.is_main_process)
     if config.clusters:
         if accelerator.is_main_process and not resume:
             _label(state.student.encoder, config, corpus).save(out / CLUSTERS_NAME)
         accelerator.wait_for_everyone()
-        state.teacher = ClusterTeacher.load(
-            out / CLUSTERS_NAME, counts=config.clusters, layer=config.cluster_layer
-        ).to(accelerator.device)
+        state.teacher = _load_clusters(config, out).to(accelerator.device)
     if resume:
         load_checkpoint(state, config, corpus.digest, checkpoint)
     monitor = None
     if accelerator.is_main_process:
         with atomic_path(out / "config.toml") as path:
             write_config(config, path)
+        if started:
+            started.note(out)
         monitor = Monitor(
             out, updates=state.updates, max_updates=config.max_updates, progress=progress
         )
@@ -125,6 +128,13 @@ def _label(own: Emotion2vec, config: PretrainConfig, corpus: Corpus) -> ClusterT
         layer=config.cluster_layer,
         num_frames=config.cluster_frames,
         seed=config.seed,
+    )
+
+
+def _load_clusters(config: PretrainConfig, out: Path) -> ClusterTeacher:
+    """Return the pseudo-labels that `_label` made."""
+    return ClusterTeacher.load(
+        out / CLUSTERS_NAME, counts=config.clusters, layer=config.cluster_layer
     )
 
 

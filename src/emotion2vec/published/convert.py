@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from emotion2vec.atomic import atomic_folder
+from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.published.checkpoints import Checkpoint, open_checkpoint
 from emotion2vec.published.reference import Origin
 from emotion2vec.weights import write_folder, write_weights
@@ -96,6 +97,54 @@ def convert_checkpoint(source: str | Path, out: str | Path) -> Conversion:
     ...
     FileNotFoundError: ... has neither config.yaml (FunASR) nor config.json (transformers); ...
     """
+    found = read_checkpoint(source)
+    conversion = Conversion(
+        Path(out), found.kind, found.origin, sum(w.numel() for w in found.weights.values()),
+        found.config.labels, bool(found.teacher), found.dropped,
+    )  # fmt: skip
+    digest = file_digest(found.file)
+    with atomic_folder(out, mark=CONVERSION_NAME) as folder:
+        write_folder(found.config, found.weights, folder)
+        if found.teacher:
+            write_weights(found.teacher, folder / TEACHER_NAME)
+        facts = conversion._asdict() | {
+            "folder": None, "source": Path(source).name, "file": found.file.name, "sha256": digest,
+        }  # fmt: skip
+        del facts["folder"]
+        (folder / CONVERSION_NAME).write_text(
+            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    return conversion
+
+
+class Converted(NamedTuple):
+    """A published checkpoint in memory, under our names."""
+
+    file: Path
+    """of the weights"""
+    kind: str
+    origin: str
+    config: Emotion2vecConfig
+    weights: dict[str, Tensor]
+    """float32; those of an encoder begin with its parts, the other kinds' with "encoder." too"""
+    teacher: dict[str, Tensor]
+    """by the names of `ContextEncoder`; empty where there is none"""
+    dropped: dict[str, tuple[str, ...]]
+    """what of the checkpoint is not here: reason -> names"""
+
+
+def read_checkpoint(source: str | Path) -> Converted:
+    """The same in memory, without writing anything: `convert_checkpoint` says what is read.
+
+    Raises:
+        FileNotFoundError: if the source, or a file of it, is missing
+        ValueError: as `convert_checkpoint`
+
+    >>> read_checkpoint("nowhere")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: nowhere does not exist; name a checkpoint's folder or its .pt file.
+    """
     checkpoint = open_checkpoint(source)
     kind = _kind(checkpoint)
     table = {name: o for name, o in checkpoint.table.items() if name.split(".")[0] in _PARTS[kind]}
@@ -105,24 +154,10 @@ def convert_checkpoint(source: str | Path, out: str | Path) -> Conversion:
     if kind == "encoder":
         weights = {name.removeprefix("encoder."): value for name, value in weights.items()}
     config = checkpoint.config if kind == "classifier" else replace(checkpoint.config, labels=())
-    conversion = Conversion(
-        Path(out), kind, checkpoint.origin, sum(w.numel() for w in weights.values()),
-        config.labels, bool(teacher), {why: tuple(sorted(n)) for why, n in dropped.items()},
+    return Converted(
+        checkpoint.file, kind, checkpoint.origin, config, weights, teacher,
+        {why: tuple(sorted(names)) for why, names in dropped.items()},
     )  # fmt: skip
-    digest = _digest(checkpoint.file)
-    with atomic_folder(out, mark=CONVERSION_NAME) as folder:
-        write_folder(config, weights, folder)
-        if teacher:
-            write_weights(teacher, folder / TEACHER_NAME)
-        facts = conversion._asdict() | {
-            "folder": None, "source": Path(source).name, "file": checkpoint.file.name,
-            "sha256": digest,
-        }  # fmt: skip
-        del facts["folder"]
-        (folder / CONVERSION_NAME).write_text(
-            json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-    return conversion
 
 
 _PARTS = {
@@ -267,6 +302,7 @@ def _some(items: list[str], separator: str) -> str:
     return separator.join(items[:8]) + more
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
