@@ -21,6 +21,16 @@ BORDER = (WINDOW_FRAMES - 1) * HOP + FRAME
 """Samples of one full window."""
 
 
+ODD_CONVOLUTIONS: list[dict[str, Any]] = [
+    {"conv_kernels": (4, 3, 2), "conv_strides": (2, 2, 2)},
+    {"conv_kernels": (10, 8, 4, 4, 4), "conv_strides": (5, 4, 2, 2, 2)},
+    {"conv_kernels": (5, 7), "conv_strides": (5, 2)},  # 3.5 strides a kernel
+    {"conv_kernels": (2, 1, 3), "conv_strides": (3, 2, 2)},  # samples between kernels
+    {"conv_kernels": (3,), "conv_strides": (1,)},
+    {"conv_kernels": (10, 3, 2), "conv_channels": (8, 24, 16), "conv_strides": (5, 2, 2)},
+]
+
+
 def build(**changes: Any) -> FeatureEncoder:
     """An encoder of 32 channels in which every weight matters."""
     config = Emotion2vecConfig(**{"conv_channels": (32,) * 7, "embed_dim": 48, **changes})  # type: ignore[arg-type]
@@ -57,17 +67,7 @@ def test_windows_equal_the_convolutions(encoder: FeatureEncoder, samples: int) -
     assert relative_error(ours, theirs) <= 1e-5
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"conv_kernels": (4, 3, 2), "conv_strides": (2, 2, 2)},
-        {"conv_kernels": (10, 8, 4, 4, 4), "conv_strides": (5, 4, 2, 2, 2)},
-        {"conv_kernels": (5, 7), "conv_strides": (5, 2)},  # 3.5 strides a kernel
-        {"conv_kernels": (2, 1, 3), "conv_strides": (3, 2, 2)},  # samples between kernels
-        {"conv_kernels": (3,), "conv_strides": (1,)},
-        {"conv_kernels": (10, 3, 2), "conv_channels": (8, 24, 16), "conv_strides": (5, 2, 2)},
-    ],
-)
+@pytest.mark.parametrize("changes", ODD_CONVOLUTIONS)
 def test_other_convolutions(changes: dict[str, Any]) -> None:
     encoder = build(**{"conv_channels": (16,) * len(changes["conv_kernels"]), **changes})
     config = encoder.config
@@ -113,7 +113,7 @@ def test_waveforms_that_lie_scattered_in_memory(encoder: FeatureEncoder) -> None
 def test_inference_mode_takes_windows(encoder: FeatureEncoder) -> None:
     waveform = torch.randn(1, 20_000)
     with torch.inference_mode():
-        assert encoder._can_use_windows(waveform)
+        assert encoder._can_use_products(waveform)
         inside = encoder(waveform)
     assert torch.equal(inside, both(encoder, waveform)[0])
 
@@ -124,10 +124,30 @@ def takes_the_plain_path(encoder: FeatureEncoder, waveform: Tensor) -> bool:
     return True
 
 
-def test_training_takes_the_plain_path(encoder: FeatureEncoder) -> None:
-    assert takes_the_plain_path(encoder.train(), torch.randn(1, 4000))
-    encoder(torch.randn(1, 4000)).sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.parameters())
+def gradients(encoder: FeatureEncoder, waveform: Tensor, frames: Tensor) -> list[Tensor]:
+    """Of a loss in which every frame counts differently."""
+    loss = (
+        frames * torch.linspace(-1, 1, frames.numel(), dtype=frames.dtype).view(frames.shape)
+    ).sum()
+    return list(torch.autograd.grad(loss, [waveform, *encoder.parameters()]))
+
+
+@pytest.mark.parametrize("changes", [{}, *ODD_CONVOLUTIONS])
+def test_products_have_the_gradients_of_the_convolutions(changes: dict[str, Any]) -> None:
+    kernels = changes.get("conv_kernels", (10, 3, 3, 3, 3, 2, 2))
+    encoder = build(**{"conv_channels": (16,) * len(kernels), **changes}).double()
+    samples = encoder.config.min_samples + 5003
+    waveform = torch.randn(2, samples, dtype=torch.float64, requires_grad=True)
+    with patch.object(encoder, "forward_convolutions", side_effect=AssertionError("plain path")):
+        ours = encoder(waveform)
+    theirs = encoder.forward_convolutions(waveform)
+    assert relative_error(ours.detach(), theirs.detach()) <= 1e-12
+    pairs = zip(
+        gradients(encoder, waveform, ours), gradients(encoder, waveform, theirs), strict=True
+    )
+    for mine, expected in pairs:
+        assert expected.abs().sum() > 0
+        assert relative_error(mine, expected) <= 1e-10
 
 
 def test_autocast_takes_the_plain_path(encoder: FeatureEncoder) -> None:
@@ -150,19 +170,27 @@ def test_a_compiled_encoder_takes_the_plain_path(encoder: FeatureEncoder) -> Non
 
 
 @pytest.mark.parametrize(
-    "clips, num_frames, taps", [(2, 1, 19), (3, 50, 19), (5, 7, 3), (2, 60, 4)]
+    "clips, num_frames, taps", [(1, 1, 19), (2, 1, 19), (3, 50, 19), (5, 7, 3), (2, 60, 4)]
 )
-def test_grouped_convolutions_of_batches(clips: int, num_frames: int, taps: int) -> None:
-    """Whole stacks, by products in a batch and one by one without; even kernels, too."""
+def test_grouped_convolutions(clips: int, num_frames: int, taps: int) -> None:
+    """By products with and without a graph as by torch's convolution; even kernels, too."""
     config = Emotion2vecConfig(embed_dim=48, position_depth=1, position_width=taps)
     layer = SameConv((48, 48), config.position_kernel, 16)
     x = torch.randn(clips, num_frames, 48)
-    expected = layer(x).detach()  # with a graph, by convolutions
-    with torch.no_grad(), patch.object(layer.conv, "forward", side_effect=AssertionError):
-        ours = layer(x)
-        arrange_weights(layer)
-        arranged = layer(x)
-    assert relative_error(ours, expected) <= 1e-5
-    assert relative_error(arranged, expected) <= 1e-5
-    with torch.no_grad():
-        assert relative_error(torch.cat([layer(clip[None]) for clip in x]), expected) <= 1e-5
+    loss_weights = torch.randn(clips, num_frames, 48)
+
+    def forward_and_gradients() -> list[Tensor]:
+        given = x.clone().requires_grad_()
+        output = layer(given)
+        inputs = [given, *layer.parameters()]
+        return [output.detach(), *torch.autograd.grad((output * loss_weights).sum(), inputs)]
+
+    with patch("emotion2vec.layers.can_use_products", return_value=False):
+        expected = forward_and_gradients()
+    with patch.object(layer.conv, "forward", side_effect=AssertionError):
+        for mine, theirs in zip(forward_and_gradients(), expected, strict=True):
+            assert relative_error(mine, theirs) <= 1e-5
+        with torch.no_grad():
+            assert relative_error(layer(x), expected[0]) <= 1e-5
+            arrange_weights(layer)
+            assert relative_error(layer(x), expected[0]) <= 1e-5

@@ -5,14 +5,18 @@ B clips, S samples, T frames, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.products import can_use_products
+from emotion2vec.products import (
+    can_use_products,
+    kernel_pieces,
+    normed_convolution,
+    piece_views,
+    taps_a_piece,
+)
 
 WINDOW_FRAMES = 50
 """1 s: the widest layer's output, 6.5 MB at base size, stays near the cache."""
@@ -40,39 +44,25 @@ class ConvLayer(nn.Module):
             x = self.norm(x).to(x.dtype)
         return F.gelu(x)
 
-    def kernel_pieces(self) -> list[Tensor]:
-        """The kernel cut into pieces of as many taps as the stride, (taps * C_in, C_out) each.
-
-        Over channels-last frames one such piece is one matrix product on a view that copies
-        nothing: its rows do not overlap. On the waveform itself, where rows are a few samples,
-        copying them costs less than a second product: there the kernel stays whole.
-        """
-        taps = self.conv.stride[0] if self.conv.in_channels > 1 else self.conv.kernel_size[0]
-        kernel = self.conv.weight.permute(2, 1, 0).contiguous()  # no copy after `arrange_weights`
-        return [piece.flatten(0, 1) for piece in kernel.split(taps)]
-
     def num_outputs(self, samples: int) -> int:
         """How many come out of a number of samples."""
         return (samples - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
 
-    def forward_window(self, x: Tensor, pieces: Sequence[Tensor], memory: Tensor) -> Tensor:
+    def forward_window(self, x: Tensor, pieces: list[Tensor], memory: Tensor) -> Tensor:
         """Return what `forward` does, for one clip channels-last: (S, C_in) -> (S', C_out).
 
         `memory` (rows, C_out) is for what stands between convolution and norm: fresh memory for it
         would cost more than the smaller products. It holds what comes out of a whole window.
         """
-        length, channels, stride = self.num_outputs(len(x)), x.shape[1], self.conv.stride[0]
+        length = self.num_outputs(len(x))
         # oneDNN compiles a GELU for every shape and keeps it: few shapes, few kernels. What is in
         # the rows beyond `length` does not matter.
         rounded = memory[: _round_up(length)]
         y = rounded[:length]
-        row = (stride * channels, 1)
-        for i, weight in enumerate(pieces):
-            view = x.as_strided((length, len(weight)), row, x.storage_offset() + i * row[0])
-            if i == 0:
-                torch.mm(view, weight, out=y)
-            else:
-                y.addmm_(view, weight)
+        views = piece_views(x, pieces, self.conv.stride[0], length)
+        torch.mm(views[0], pieces[0], out=y)
+        for view, piece in zip(views[1:], pieces[1:], strict=True):
+            y.addmm_(view, piece)
         assert self.norm is not None
         return torch.ops.aten.gelu_(self.norm(rounded).to(y.dtype))[:length]
 
@@ -118,25 +108,36 @@ class FeatureEncoder(nn.Module):
             waveform: (B, S)
             num_frames: (B,), how many frames of each clip are wanted; the others may be anything
         """
-        if self._can_use_windows(waveform):
-            return self._forward_windows(waveform, num_frames)
-        return self.forward_convolutions(waveform)
+        if not self._can_use_products(waveform):
+            return self.forward_convolutions(waveform)
+        if torch.is_grad_enabled():
+            return self._forward_products(waveform)
+        return self._forward_windows(waveform, num_frames)
 
     def forward_convolutions(self, waveform: Tensor) -> Tensor:
         """Return the frames as the paper's figure has them: (B, S) -> (B, T, C).
 
-        For training, export and accelerators, and to check `forward` against.
+        For export and accelerators, and to check `forward` against.
         """
         x = waveform.unsqueeze(1)
         for layer in self.layers:
             x = layer(x)
         return x.transpose(1, 2)
 
-    def _can_use_windows(self, waveform: Tensor) -> bool:
-        """Whether matrix products over windows give the same: no graph, a CPU, no global norm."""
+    def _can_use_products(self, waveform: Tensor) -> bool:
+        """Whether matrix products give the same: on a CPU, and no norm over the whole clip."""
         return can_use_products(waveform) and all(
             isinstance(layer.norm, nn.LayerNorm) for layer in self.layers
         )
+
+    def _forward_products(self, waveform: Tensor) -> Tensor:
+        """Return the frames by products that have gradients, twice as fast as the convolutions."""
+        x = waveform.unsqueeze(2)
+        for layer in self.layers:
+            assert isinstance(layer, ConvLayer)
+            assert isinstance(layer.norm, nn.LayerNorm)
+            x = normed_convolution(x, layer.conv, layer.norm)
+        return x
 
     def _forward_windows(self, waveform: Tensor, num_frames: Tensor | None) -> Tensor:
         """Return the frames, computed clip by clip in windows that stay in the processor's cache.
@@ -145,7 +146,7 @@ class FeatureEncoder(nn.Module):
         """
         config = self.config
         layers = [layer for layer in self.layers if isinstance(layer, ConvLayer)]
-        pieces = [layer.kernel_pieces() for layer in layers]
+        pieces = [kernel_pieces(layer.conv.weight, taps_a_piece(layer.conv)) for layer in layers]
         samples = (WINDOW_FRAMES - 1) * config.hop_samples + config.min_samples
         memory = self._memory_of_a_window(waveform, samples)
         total = config.num_frames(waveform.shape[1])

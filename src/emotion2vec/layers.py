@@ -55,7 +55,7 @@ class SameConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return as many frames as came; an even kernel's surplus last frame is cut."""
         num_frames = x.shape[1]
-        if len(x) > 1 and can_use_products(x):  # batches have shapes without end
+        if can_use_products(x):
             x = grouped_convolution(x, self.conv)[:, :num_frames]
         else:
             x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)
