@@ -21,6 +21,7 @@ FLOORS = [
     {
         "config",
         "atomic",
+        "dropout",
         "listings",
         "losses",
         "media",

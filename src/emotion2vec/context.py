@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.checkpoint import checkpoint
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.dropout import dropout
 from emotion2vec.layers import Block, PositionalEncoder, alibi_slopes
 
 
@@ -74,7 +75,7 @@ class ContextEncoder(nn.Module):
             keep: (B, T), True at real frames; None where nothing is padded
             visible: (B, V), increasing time indices of the frames to show; the others are hidden:
                 zeroed for the positions, then left out. None shows all
-            keep_blocks: (blocks,), False where a block is skipped for this batch (layer drop)
+            keep_blocks: (blocks,), on the CPU, False where a block is skipped for this batch
             collect: also return hidden states and MLP outputs
         """
         x = self._embed(features, keep, visible)  # (B, U + V, D)
@@ -83,15 +84,18 @@ class ContextEncoder(nn.Module):
         bias = None
         for i, block in enumerate(self.blocks):
             if i == self.config.prenet_depth:
-                x = F.dropout(x, self.config.input_dropout, self.training)
+                x = dropout(x, self.config.input_dropout, self.training)
             if i == 0 or self.config.alibi_scale_per_layer:
                 bias = self._bias(i, distances, padding)
+            kept = keep_blocks is None or bool(keep_blocks[i])
+            if not kept and not _has_other_processes():
+                continue
             if self.gradient_checkpointing and self.training:
                 output, mlp = checkpoint(block, x, bias, use_reentrant=False)
             else:
                 output, mlp = block(x, bias)
-            # Computed and then passed over, so that no shape and no graph depends on the draw.
-            x = output if keep_blocks is None else torch.where(keep_blocks[i], output, x)
+            # Other processes wait for every block's gradient: there a skipped one gives zeros.
+            x = output if kept else torch.where(torch.ones_like(x, dtype=torch.bool), x, output)
             if collect:
                 hidden_states.append(x)
                 mlp_outputs.append(mlp)
@@ -122,7 +126,7 @@ class ContextEncoder(nn.Module):
             x = torch.cat([tokens, x], dim=1)
         if self.prenet_norm is not None:
             x = self.prenet_norm(x)
-        return F.dropout(x, self.config.prenet_dropout, self.training)
+        return dropout(x, self.config.prenet_dropout, self.training)
 
     def _distances(
         self, features: Tensor, keep: Tensor | None, visible: Tensor | None
@@ -163,6 +167,10 @@ class ContextEncoder(nn.Module):
         scale = self.alibi_scale[layer if self.config.alibi_scale_per_layer else 0].float()
         # A scale under zero would reward distance; the reference clamps it, gradient included.
         return slopes.to(scale.device) * scale.clamp_min(0)
+
+
+def _has_other_processes() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
 
 
 def hidden_mask(visible: Tensor, num_frames: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.dropout import dropout
 from emotion2vec.products import can_use_products, grouped_convolution
 
 
@@ -93,7 +94,7 @@ class PositionalEncoder(nn.Module):
 
 
 def eager_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropped: float
 ) -> Tensor:
     """Attention written out, softmax in float32: (B, H, L, D/H) -> (B, H, L, D/H).
 
@@ -104,16 +105,21 @@ def eager_attention(
     if bias is not None:
         scores = scores + bias
     weights = at_least_float32(scores).softmax(dim=-1).to(value.dtype)
-    return F.dropout(weights, dropout, training=dropout > 0) @ value
+    return dropout(weights, dropped, training=dropped > 0) @ value
 
 
 def sdpa_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropped: float
 ) -> Tensor:
-    """The same through torch's fused kernels; shapes as in `eager_attention`."""
+    """The same through torch's fused kernels; shapes as in `eager_attention`.
+
+    Torch has none with dropout for CPUs: what it does there instead is slower than our own.
+    """
+    if dropped and query.device.type == "cpu":
+        return eager_attention(query, key, value, bias, dropped)
     if bias is not None:
         bias = bias.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, bias, dropout)
+    return F.scaled_dot_product_attention(query, key, value, bias, dropped)
 
 
 ATTENTIONS = {"sdpa": sdpa_attention, "eager": eager_attention}
@@ -129,7 +135,7 @@ class Attention(nn.Module):
         self.implementation = "sdpa"
         self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim)
         self.projection = nn.Linear(config.embed_dim, config.embed_dim)
-        self.projection_dropout = nn.Dropout(config.projection_dropout)
+        self.projection_dropout = config.projection_dropout
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return the projected heads; `bias` as in `eager_attention`."""
@@ -145,7 +151,8 @@ class Attention(nn.Module):
 
     def merge(self, heads: Tensor) -> Tensor:
         """Return the projection of heads side by side: (B, H, L, D/H) -> (B, L, D)."""
-        return self.projection_dropout(self.projection(heads.transpose(1, 2).flatten(2)))
+        x = self.projection(heads.transpose(1, 2).flatten(2))
+        return dropout(x, self.projection_dropout, self.training)
 
 
 class MLP(nn.Module):
@@ -156,11 +163,12 @@ class MLP(nn.Module):
         width = int(config.embed_dim * config.mlp_ratio)
         self.fc1 = nn.Linear(config.embed_dim, width)
         self.fc2 = nn.Linear(width, config.embed_dim)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = config.activation_dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the MLP's output, before any residual."""
-        return self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(x)))))
+        hidden = dropout(F.gelu(self.fc1(x)), self.dropout, self.training)
+        return dropout(self.fc2(hidden), self.dropout, self.training)
 
 
 class Block(nn.Module):
@@ -177,7 +185,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, config.norm_eps)
         self.mlp = MLP(config)
-        self.mlp_dropout = nn.Dropout(config.mlp_dropout)
+        self.mlp_dropout = config.mlp_dropout
 
     def forward(self, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return (block output, MLP output)."""
@@ -192,10 +200,11 @@ class Block(nn.Module):
         if self.pre_norm:
             x = x + attended
             mlp = self.mlp(self.norm2(x))
-            return (mlp if self.drop_residual else x) + self.mlp_dropout(mlp), mlp
+            residual = mlp if self.drop_residual else x
+            return residual + dropout(mlp, self.mlp_dropout, self.training), mlp
         x = self.norm1(x + attended)
         mlp = self.mlp(x)
-        return self.norm2(x + self.mlp_dropout(mlp)), mlp
+        return self.norm2(x + dropout(mlp, self.mlp_dropout, self.training)), mlp
 
 
 @lru_cache
@@ -244,7 +253,7 @@ class FrameDecoder(nn.Module):
             filler: (B, T, D), what stands at the hidden frames: small noise, or zeros
         """
         # Not in place, unlike the reference: the utterance loss sees the encoder's own output.
-        frames = F.dropout(frames, self.dropout, self.training).to(filler.dtype)
+        frames = dropout(frames, self.dropout, self.training).to(filler.dtype)
         x = filler.scatter(1, visible.unsqueeze(-1).expand_as(frames), frames)
         for layer in self.layers:
             y = layer(x)

@@ -52,7 +52,7 @@ def objective(
     num_frames = config.model.num_frames(batch.waveform.shape[1])
     noise = torch.randn(rows, num_frames, config.model.embed_dim, device=device)
     blocks = config.model.prenet_depth + config.model.depth
-    keep_blocks = torch.rand(blocks, device=device) >= config.block_drop
+    keep_blocks = torch.rand(blocks) >= config.block_drop  # drawn where looking at it is free
     output = student(
         batch.waveform,
         batch.visible,
@@ -184,6 +184,9 @@ def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> di
         warmup_updates=config.warmup_updates,
         max_updates=config.max_updates,
     )
+    for parameter in student.parameters():
+        if parameter.grad is None:  # of a block that no micro-batch went through
+            parameter.grad = torch.zeros_like(parameter)
     norm = nn.utils.clip_grad_norm_(student.parameters(), config.clip_norm or torch.inf)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
