@@ -87,15 +87,12 @@ class ContextEncoder(nn.Module):
                 x = dropout(x, self.config.input_dropout, self.training)
             if i == 0 or self.config.alibi_scale_per_layer:
                 bias = self._bias(i, distances, padding)
-            kept = keep_blocks is None or bool(keep_blocks[i])
-            if not kept and not _has_other_processes():
-                continue
-            if self.gradient_checkpointing and self.training:
-                output, mlp = checkpoint(block, x, bias, use_reentrant=False)
+            if keep_blocks is None or keep_blocks[i]:
+                x, mlp = self._run(block, x, bias)
+            elif _has_other_processes():
+                x, mlp = self._pass_over(block, x, bias)
             else:
-                output, mlp = block(x, bias)
-            # Other processes wait for every block's gradient: there a skipped one gives zeros.
-            x = output if kept else torch.where(torch.ones_like(x, dtype=torch.bool), x, output)
+                continue
             if collect:
                 hidden_states.append(x)
                 mlp_outputs.append(mlp)
@@ -109,6 +106,20 @@ class ContextEncoder(nn.Module):
             tuple(m[:, first:] for m in mlp_outputs[self.config.prenet_depth :]),
             tuple(h[:, :first] for h in hidden_states) if collect else (),
         )
+
+    def _run(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.gradient_checkpointing and self.training:
+            return checkpoint(block, x, bias, use_reentrant=False)
+        return block(x, bias)
+
+    def _pass_over(self, block: nn.Module, x: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `x`, with gradients of zero for the block, which other processes wait for.
+
+        What the block draws is drawn again by what follows, as where it is not run at all.
+        """
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            output, mlp = self._run(block, x, bias)
+        return torch.where(torch.ones_like(x, dtype=torch.bool), x, output), mlp
 
     def _embed(self, features: Tensor, keep: Tensor | None, visible: Tensor | None) -> Tensor:
         """Return tokens and frames as they enter the first block, (B, U + V, D)."""

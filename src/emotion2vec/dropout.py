@@ -45,7 +45,7 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient where `x` was kept, scaled."""
         (kept,) = ctx.saved_tensors
         return torch.ops.aten.native_dropout_backward(gradient, kept, ctx.scale), None

@@ -89,7 +89,7 @@ class _RowProducts(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of rows and weights."""
         x, weights = ctx.saved_tensors
         count = x.shape[1] - weights.shape[1] + 1
@@ -180,7 +180,7 @@ class _NormedConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of what `forward` took."""
         x, y, weight, scale, shift = ctx.saved_tensors
         of_y, of_scale, of_shift = torch.empty_like(y), scale * 0, shift * 0
