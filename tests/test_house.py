@@ -43,7 +43,7 @@ FLOORS = [
     {"encoding"},
     {"backbones"},
     {"extract", "recognize"},
-    {"probing.probe", "pretraining.data", "pretraining.checkpoint"},
+    {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"probing.report", "pretraining.step", "pretraining.monitor", "pretraining.start"},
     {"probing.benchmark", "pretraining.loop"},
     {"commands.output"},

@@ -63,7 +63,9 @@ def test_a_run_leaves_what_it_promises(tones: Path, tmp_path: Path) -> None:
     lines = read_jsonl(out / "metrics.jsonl")
     assert [line["update"] for line in lines] == list(range(1, 9))
     names = {"loss", "frame_loss", "utterance_loss", "target_spread", "prediction_spread", "lr",
-             "tau", "gradient_norm", "frames_per_second", "epoch"}  # fmt: skip
+             "tau", "gradient_norm", "gradient_norm_blocks", "target_rank", "prediction_rank",
+             "encoder_rank", "masked_share", "frames_per_second", "audio_seconds_per_second",
+             "updates_per_second", "seconds", "seconds_left", "epoch"}  # fmt: skip
     assert names <= lines[0].keys()
     assert lines[0]["lr"] == 0 and lines[2]["lr"] == pytest.approx(1e-3)
     assert lines[-1]["frame_loss"] < lines[0]["frame_loss"]

@@ -1,7 +1,7 @@
-"""The losses of pre-training and the gauge of collapse, as pure functions.
+"""The losses of pre-training and the gauges of collapse, as pure functions.
 
 B clips, K masks a clip, R = B * K rows (row b * K + k is clip b under its mask k), T frames,
-V visible frames, D width, U utterance tokens.
+V visible frames, D width, U utterance tokens, N vectors.
 """
 
 from __future__ import annotations
@@ -141,3 +141,30 @@ def spread(frames: Tensor, keep: Tensor) -> Tensor:
     mean = (frames * weights).sum(dim=(0, 1)) / count
     squares = ((frames - mean).square() * weights).sum(dim=(0, 1))
     return (squares / (count - 1).clamp_min(1) + 1e-6).sqrt().mean()
+
+
+def effective_rank(vectors: Tensor) -> Tensor:
+    """In how many directions vectors (N, D) vary, from 1 to min(N - 1, D): a float64 scalar.
+
+    exp of the entropy of the singular values over their sum. A spread can be high while all
+    vectors lie on a line; this is then near 1, as it is where all vectors are the same. NaN where
+    one of them is not finite.
+
+    Source: Roy and Vetterli 2007; as a gauge of representations RankMe (arXiv 2210.02885). The mean
+    is taken off first, which they do not: else it would count as a direction, often the largest.
+
+    >>> import torch
+    >>> line = torch.arange(4.0).unsqueeze(1) * torch.ones(3)
+    >>> plane = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])
+    >>> round(float(effective_rank(line)), 3), round(float(effective_rank(plane)), 3)
+    (1.0, 2.0)
+    """
+    if not vectors.isfinite().all():  # which the decomposition refuses
+        return vectors.new_tensor(torch.nan, dtype=torch.float64)
+    if vectors.device.type == "mps":  # which has no float64
+        vectors = vectors.cpu()
+    # The eigenvalues of the products are the squares: float64 keeps what is small beside them.
+    centred = vectors.double() - vectors.double().mean(dim=0)
+    values = torch.linalg.eigvalsh(centred.mT @ centred).clamp_min(0).sqrt()
+    share = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
+    return (-torch.xlogy(share, share).sum()).exp()

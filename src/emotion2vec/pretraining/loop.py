@@ -6,7 +6,6 @@ B clips, K masks a clip, R = B * K rows, T frames, V visible frames, D width.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,8 @@ from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save
 from emotion2vec.pretraining.clusters import ClusterTeacher, check_alike, fit_clusters
 from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, Corpus, Skipped, batch_loader, scan
-from emotion2vec.pretraining.monitor import CollapseError, Monitor
+from emotion2vec.pretraining.gauges import ranks
+from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace
 from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
@@ -157,7 +157,7 @@ def _train(
     )
     student = accelerator.prepare_model(state.student)
     skipped: list[Skipped] = []
-    frames, since = 0, time.perf_counter()
+    pace = Pace(config, accelerator.num_processes)
 
     def save(name: str) -> None:
         if accelerator.is_main_process:
@@ -166,7 +166,7 @@ def _train(
     while state.updates < config.max_updates:
         micro_batches = [_check(next(loader)) for _ in range(config.accumulate)]
         metrics = update(state, student, micro_batches, config, accelerator)
-        frames += _count_frames(micro_batches, config)
+        pace.count(micro_batches)
         skipped += [item for batch in micro_batches for item in batch.skipped]
         if monitor:
             monitor.bar.update()
@@ -176,19 +176,19 @@ def _train(
         )
         if not logs and not saves:
             continue
+        if logs:
+            seen = micro_batches[-1].to(accelerator.device)
+            metrics |= ranks(student, state.teacher, seen.waveform, seen.visible)
         values = _mean(metrics, accelerator)
         skipped = gather_object(skipped)
         if monitor:
             monitor.skip(skipped)
         skipped = []
-        if monitor and logs:
-            rate = accelerator.num_processes * frames / (time.perf_counter() - since)
-            epoch = state.micro_batches / batches.batches_per_epoch
-            monitor.log(
-                {"update": state.updates, "epoch": epoch, **values, "frames_per_second": rate}
-            )
         if logs:
-            frames, since = 0, time.perf_counter()
+            values |= pace.read(config.max_updates - state.updates)
+            epoch = state.micro_batches / batches.batches_per_epoch
+            if monitor:
+                monitor.log({"update": state.updates, "epoch": epoch, **values})
         problem = collapse(values, state.updates, config)
         if problem:  # checked before every save: the last checkpoint is never a broken one
             save(COLLAPSED_NAME)
@@ -198,13 +198,6 @@ def _train(
             )
         if saves:
             save(CHECKPOINT_NAME)
-
-
-def _count_frames(batches: Sequence[Batch], config: PretrainConfig) -> int:
-    """Return the frames of all clips, masks not counted."""
-    return sum(
-        len(batch.waveform) * config.model.num_frames(batch.waveform.shape[1]) for batch in batches
-    )
 
 
 def _check(batch: Batch) -> Batch:

@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.jsonl import read_jsonl, write_jsonl
-from emotion2vec.pretraining.data import Skipped
+from emotion2vec.pretraining.config import PretrainConfig
+from emotion2vec.pretraining.data import Batch, Skipped
+from emotion2vec.pretraining.gauges import PARTS
 
 logger = logging.getLogger(__name__)
+
+
+# Metric -> its name in TensorBoard, which groups by what stands before the slash.
+TAGS = {
+    "loss": "loss/total",
+    "frame_loss": "loss/frame",
+    "utterance_loss": "loss/utterance",
+    "cluster_accuracy": "loss/cluster_accuracy",
+    **{f"{of}_spread": f"spread/{of}" for of in ("target", "prediction")},
+    **{f"{of}_rank": f"rank/{of}" for of in ("target", "prediction", "encoder")},
+    "gradient_norm": "gradient_norm/total",
+    **{f"gradient_norm_{part}": f"gradient_norm/{part}" for part in PARTS},
+    **{name: f"schedule/{name}" for name in ("lr", "tau", "masked_share", "epoch")},
+}
 
 
 class CollapseError(RuntimeError):
@@ -67,14 +85,54 @@ class Monitor:
             raise OSError(error.errno, reason) from error
         for name, value in values.items():
             if name != "update":
-                self.board.add_scalar(name, value, values["update"])
+                self.board.add_scalar(TAGS.get(name, f"speed/{name}"), value, values["update"])
         self.bar.set_postfix_str(
             f"frame {values['frame_loss']:.3f} utterance {values['utterance_loss']:.3f} "
-            f"lr {values['lr']:.1e} spread {values['target_spread']:.2f}"
-            f"/{values['prediction_spread']:.2f} {values['frames_per_second']:.0f} frames/s"
+            f"spread {values['target_spread']:.2f}/{values['prediction_spread']:.2f} "
+            f"rank {values['encoder_rank']:.0f}"
         )
 
     def close(self) -> None:
         """Finish the bar and the files."""
         self.bar.close()
         self.board.close()
+
+
+class Pace:
+    """How fast updates follow each other, read and reset whenever the run logs."""
+
+    def __init__(self, config: PretrainConfig, processes: int) -> None:
+        self.config, self.processes = config, processes
+        self._reset()
+
+    def _reset(self) -> None:
+        self.updates = self.samples = self.frames = 0
+        self.shown = 0.0
+        self.since = time.perf_counter()
+
+    def count(self, batches: Sequence[Batch]) -> None:
+        """Note one update's micro-batches of this process."""
+        self.updates += 1
+        for batch in batches:
+            frames = len(batch.waveform) * self.config.model.num_frames(batch.waveform.shape[1])
+            self.samples += batch.waveform.numel()
+            self.frames += frames
+            self.shown += len(batch.waveform) * batch.visible.shape[2]
+
+    def pause(self, seconds: float) -> None:
+        """Do not count time that was not spent on training."""
+        self.since += seconds
+
+    def read(self, updates_left: int) -> dict[str, float]:
+        """Rates of all processes together since the last call, and the seconds that are left."""
+        seconds = time.perf_counter() - self.since
+        found = {
+            "masked_share": 1 - self.shown / self.frames,
+            "frames_per_second": self.processes * self.frames / seconds,
+            "audio_seconds_per_second": self.processes * self.samples / SAMPLE_RATE / seconds,
+            "updates_per_second": self.updates / seconds,
+            "seconds": seconds,
+            "seconds_left": updates_left * seconds / self.updates,
+        }
+        self._reset()
+        return found

@@ -25,6 +25,7 @@ from emotion2vec.pretraining.checkpoint import TrainState
 from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.data import Batch
+from emotion2vec.pretraining.gauges import gradient_norms
 from emotion2vec.pretraining.schedules import ema_decay, learning_rate
 from emotion2vec.pretraining.teacher import Teacher
 
@@ -177,7 +178,7 @@ def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
 
 
 def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> dict[str, Tensor]:
-    """Clip, step, and let the teacher follow; return rate, decay and gradient norm."""
+    """Clip, step, and let the teacher follow; return rate, decay and gradient norms."""
     rate = learning_rate(
         state.updates,
         peak=config.peak_lr,
@@ -187,7 +188,11 @@ def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> di
     for parameter in student.parameters():
         if parameter.grad is None:  # of a block that no micro-batch went through
             parameter.grad = torch.zeros_like(parameter)
-    norm = nn.utils.clip_grad_norm_(student.parameters(), config.clip_norm or torch.inf)
+    norms = gradient_norms(state.student)
+    if config.clip_norm:
+        nn.utils.clip_grads_with_norm_(
+            student.parameters(), config.clip_norm, norms["gradient_norm"]
+        )
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.step()
@@ -200,4 +205,4 @@ def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> di
         anneal_updates=config.ema_anneal_updates,
     )
     state.teacher.follow(state.student.encoder.context, tau)
-    return {"lr": torch.tensor(rate), "tau": torch.tensor(tau), "gradient_norm": norm.detach()}
+    return {"lr": torch.tensor(rate), "tau": torch.tensor(tau), **norms}
