@@ -156,3 +156,21 @@ def test_another_encoder_may_give_the_labels(tones: Path, tmp_path: Path) -> Non
     random_encoder(strides).save_pretrained(tmp_path / "strides")
     with pytest.raises(ValueError, match="cluster_model has conv_strides"):
         run(replace(config, cluster_model=str(tmp_path / "strides")), tones, tmp_path / "other")
+
+
+def test_an_adapted_run_starts_from_the_run_before(tones: Path, tmp_path: Path) -> None:
+    run(replace(CONFIG, max_updates=2), tones, tmp_path / "base")
+    state = tmp_path / "base" / "last.safetensors"
+    labelled = replace(CLUSTERS, max_updates=1, init=str(state))  # the first update has rate 0
+    adapted = Emotion2vec.from_pretrained(run(labelled, tones, tmp_path / "ptapt"))
+    base = Emotion2vec.from_pretrained(tmp_path / "base" / "final")
+    frozen = Emotion2vec.from_pretrained(tmp_path / "ptapt" / "clusters")  # labels: the base's own
+    assert_same(adapted.state_dict(), base.state_dict())
+    assert_same(frozen.state_dict(), base.state_dict())
+    again = replace(
+        labelled,
+        init=str(tmp_path / "ptapt" / "last.safetensors"),
+        cluster_model=str(tmp_path / "ptapt" / "final"),
+    )
+    run(again, tones, tmp_path / "second")
+    run(replace(CONFIG, max_updates=1, init=again.init), tones, tmp_path / "tapt")

@@ -69,6 +69,7 @@ def test_the_configs_that_ship_are_valid() -> None:
     folder = Path(__file__).parent.parent / "configs"
     names = sorted(path.name for path in folder.glob("pretrain_*.toml"))
     assert {"pretrain_base.toml", "pretrain_tiny.toml", "pretrain_demo.toml"} <= set(names)
+    names += ["tapt.toml", "ptapt.toml"]
     for name in names:
         read_config(folder / name)
     base = read_config(folder / "pretrain_base.toml")
