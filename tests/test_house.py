@@ -32,9 +32,9 @@ FLOORS = [
         "published.pickles",
     },
     {"audio", "convolutions", "feature_files", "jsonl", "layers"}
-    | {"pretraining.masking", "pretraining.schedules", "published.reference"},
-    {"batching", "manifest", "context", "published.data2vec1", "weights"},
-    {"published.checkpoints"},
+    | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
+    {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
+    {"corpus", "published.checkpoints"},
     {"published.convert"},
     {"published.hub"},
     {"pretrained"},

@@ -18,9 +18,10 @@ from emotion2vec import Emotion2vec, Emotion2vecConfig
 from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import find_recordings
 from emotion2vec.pretraining.config import PretrainConfig, read_config
-from emotion2vec.pretraining.data import Batches, plan_epoch, scan
+from emotion2vec.pretraining.data import Batches, scan
 from emotion2vec.pretraining.loop import collapse, new_state, pretrain
 from emotion2vec.pretraining.monitor import CollapseError
+from emotion2vec.pretraining.order import plan_epoch
 
 CONFIG = PretrainConfig(
     model=Emotion2vecConfig(**TINY),

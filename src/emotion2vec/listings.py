@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -9,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 Row = tuple[int, Any]
 """Number of the line; its values by name, or the exception that says what is wrong with it."""
@@ -32,12 +33,43 @@ def rows_of(path: Path) -> Iterator[Row]:
 
 def json_rows(path: Path) -> Iterator[Row]:
     """One JSON object a line; blank lines are passed over."""
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                yield number, error
+    for line in lines_of(path):
+        try:
+            yield line.number, json.loads(line.text)
+        except ValueError as error:
+            yield line.number, error
+
+
+class Line(NamedTuple):
+    """A line of a text file, and the bytes at which it stands there."""
+
+    number: int
+    text: str
+    offset: int
+    size: int
+
+
+def lines_of(path: Path) -> Iterator[Line]:
+    r"""The lines of a file that are not blank, one in memory at a time.
+
+    Raises:
+        ValueError: if it is not UTF-8
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.jsonl"
+    >>> _ = path.write_text("[1]\n\n[22]")
+    >>> [tuple(line) for line in lines_of(path)]
+    [(1, '[1]', 0, 3), (3, '[22]', 5, 4)]
+    """
+    end = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            end += len(line)
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            offset, line = end - len(line), line.rstrip(b"\r\n")
+            if line and not line.isspace():
+                yield Line(number, _decoded(line, path), offset, len(line))
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
@@ -173,7 +205,11 @@ def _fields(path: Path, count: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text(path: Path) -> str:
+    return _decoded(path.read_bytes().removeprefix(codecs.BOM_UTF8), path)
+
+
+def _decoded(text: bytes, path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return text.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 ({error}); save it as UTF-8.") from error

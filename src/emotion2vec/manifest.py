@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import glob
+import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from emotion2vec.audio import AUDIO_SUFFIXES, Waveform, load_audio, num_samples
 from emotion2vec.jsonl import write_jsonl
-from emotion2vec.listings import READERS, WANTED, key_of, paths_in, rows_of
+from emotion2vec.listings import READERS, WANTED, Line, key_of, lines_of, paths_in, rows_of
 
 
 @dataclass(frozen=True)
@@ -72,38 +73,86 @@ def read_manifest(path: str | Path) -> list[Record]:
     'sad'
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"the manifest {path} is not a file; check the path.")
     records: dict[str, Record] = {}
-    broken: list[str] = []
-    for number, values in rows_of(path):
-        try:
-            if isinstance(values, Exception):
-                raise values
-            record = _parse_record(values, path.parent)
-        except (ValueError, TypeError, KeyError) as error:
-            broken.append(f"line {number}: {_reason(error)}")
-            continue
-        if record.key in records:
-            broken.append(f"line {number}: the key {record.key!r} came before")
-            continue
-        records[record.key] = record
-    if broken:
-        json = 'must be a JSON object such as {"key": "a", "path": "a.wav"} with a key of its own'
-        raise ValueError(
-            f"{path} has {len(broken)} broken line{'s' * (len(broken) > 1)} ({broken[0]}); each "
-            f"{WANTED.get(path.suffix.lower(), json)}."
-        )
+    broken = _Broken(path)
+    for number, values in rows_of(_checked(path)):
+        record = broken.parse(number, values)
+        if record and record.key in records:
+            broken.note(number, ValueError(f"the key {record.key!r} came before"))
+        elif record:
+            records[record.key] = record
+    broken.check()
     if not records:
         raise ValueError(f"{path} lists no recordings; write one a line.")
     return list(records.values())
 
 
-def _reason(error: Exception) -> str:
-    return f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+def stream_manifest(path: str | Path) -> Iterator[tuple[Line, Record]]:
+    """The lines of a list of JSON lines, and their records, one in memory at a time.
+
+    As `read_manifest`, but keys may come twice, and broken lines are told when all are read.
+    """
+    path = Path(path)
+    broken = _Broken(path)
+    for line in lines_of(_checked(path)):
+        try:
+            values = json.loads(line.text)
+        except ValueError as error:
+            values = error
+        record = broken.parse(line.number, values)
+        if record:
+            yield line, record
+    broken.check()
 
 
-def _parse_record(values: Any, folder: Path) -> Record:
+def _checked(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"the manifest {path} is not a file; check the path.")
+    return path
+
+
+class _Broken:
+    """The broken lines of a list: their number, and what is wrong with the first."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.count, self.first = path, 0, ""
+
+    def parse(self, number: int, values: Any) -> Record | None:
+        """Return the record of a line; None where the line is broken."""
+        try:
+            if isinstance(values, Exception):
+                raise values
+            return parse_record(values, self.path.parent)
+        except (ValueError, TypeError, KeyError) as error:
+            self.note(number, error)
+            return None
+
+    def note(self, number: int, error: Exception) -> None:
+        """Count a broken line."""
+        reason = f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
+        self.first = self.first or f"line {number}: {reason}"
+        self.count += 1
+
+    def check(self) -> None:
+        """Raise if a line was broken."""
+        wanted = 'must be a JSON object such as {"key": "a", "path": "a.wav"} with a key of its own'
+        if self.count:
+            raise ValueError(
+                f"{self.path} has {self.count} broken line{'s' * (self.count > 1)} ({self.first}); "
+                f"each {WANTED.get(self.path.suffix.lower(), wanted)}."
+            )
+
+
+def parse_record(values: Any, folder: Path) -> Record:
+    """The record that a line of a list describes; its path, if relative, starts at `folder`.
+
+    Raises:
+        KeyError: if something is missing
+        ValueError, TypeError: if something is of another kind
+
+    >>> parse_record({"key": "a", "path": "a.wav", "end": 2}, Path("clips")).path
+    'clips/a.wav'
+    """
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     audio = values["path"] if "path" in values else values.get("audio")
@@ -140,18 +189,24 @@ def write_manifest(records: Iterable[Record], path: str | Path) -> None:
         OSError: if the file cannot be written; an older one then stays
     """
     folder = Path(path).absolute().parent
-    rows = []
-    for record in records:
-        audio = Path(record.path).absolute()
-        if audio.is_relative_to(folder):
-            audio = audio.relative_to(folder)
-        values: dict[str, Any] = {"key": record.key, "path": audio.as_posix()}
-        values["start"] = record.start or None
-        for name in ("end", "duration", "speaker", "language"):
-            values[name] = getattr(record, name)
-        values["labels"] = dict(record.labels) or None
-        rows.append({name: value for name, value in values.items() if value is not None})
-    write_jsonl(rows, path)
+    write_jsonl((row_of(record, folder) for record in records), path)
+
+
+def row_of(record: Record, folder: Path | None = None) -> dict[str, Any]:
+    """What a list says about a record; its path under `folder` relative, otherwise absolute.
+
+    >>> row_of(Record("a", "/clips/a.wav", end=2.0), Path("/clips"))
+    {'key': 'a', 'path': 'a.wav', 'end': 2.0}
+    """
+    audio = Path(record.path).absolute()
+    if folder and audio.is_relative_to(folder):
+        audio = audio.relative_to(folder)
+    values: dict[str, Any] = {"key": record.key, "path": audio.as_posix()}
+    values["start"] = record.start or None
+    for name in ("end", "duration", "speaker", "language"):
+        values[name] = getattr(record, name)
+    values["labels"] = dict(record.labels) or None
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
@@ -173,12 +228,21 @@ def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
     seen: set[str] = set()
     twice = [r.key for r in records if r.key in seen or seen.add(r.key)]  # type: ignore[func-returns-value]
     if twice:
-        raise ValueError(
-            f"{len(twice)} keys come twice, such as {twice[0]!r}; give their common folder or a "
-            "quoted glob (keys then have folders in them), rename files that differ in suffix "
-            "only, or write a list with keys of your own."
-        )
+        raise come_twice(len(twice), twice[0])
     return records
+
+
+def come_twice(count: int, key: str) -> ValueError:
+    """What to raise where keys come twice.
+
+    >>> str(come_twice(2, "a"))[:30]
+    "2 keys come twice, such as 'a'"
+    """
+    return ValueError(
+        f"{count} keys come twice, such as {key!r}; give their common folder or a "
+        "quoted glob (keys then have folders in them), rename files that differ in suffix "
+        "only, or write a list with keys of your own."
+    )
 
 
 def _expand(source: str | Path) -> list[Record]:

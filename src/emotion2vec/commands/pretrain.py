@@ -82,8 +82,8 @@ def pretrain(
     config
         TOML file of settings.
     data
-        Lists (.jsonl, .csv, wav.scp), folders, globs, audio files, or - for paths on standard
-        input.
+        Lists (.jsonl, .csv, wav.scp), folders, globs, audio files, folders or addresses of shards
+        (s3://..., hf://...), or - for paths on standard input.
     out
         Folder of the run.
     resume
@@ -93,14 +93,13 @@ def pretrain(
     quiet
         No progress bar.
     """
-    from emotion2vec.manifest import find_recordings
     from emotion2vec.pretraining.config import parse_override, read_config
     from emotion2vec.pretraining.loop import pretrain as run
 
     settings = read_config(
         config, dict(parse_override(text) for text in set_ or []), flags=flags.given()
     )
-    result = run(settings, find_recordings(data), out, resume=resume, progress=not quiet)
+    result = run(settings, data, out, resume=resume, progress=not quiet)
     if not result.is_main:
         return 0
     print(f"The encoder is in {result.model}.")

@@ -23,7 +23,14 @@ from emotion2vec.weights import load_weights, write_weights
 
 # Settings that may change between a run and its continuation. All but `accumulate`, by which a run
 # moves to another number of processes, leave its result as it is.
-_FREE = {"num_workers", "log_every", "save_every", "accumulate", "gradient_checkpointing"}
+_FREE = {
+    "num_workers",
+    "log_every",
+    "save_every",
+    "accumulate",
+    "gradient_checkpointing",
+    "shard_cache_gb",
+}
 
 # What AdamW keeps of a parameter.
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

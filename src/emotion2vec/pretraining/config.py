@@ -48,6 +48,11 @@ class PretrainConfig:
     """Shorter clips are left out."""
     num_workers: int = 2
     """Processes that load audio; 0 loads between updates."""
+    shards_together: int = 8
+    """Shards from afar that are fetched and shuffled together; where all sound is at hand, all of
+    it is shuffled."""
+    shard_cache_gb: float = 20.0
+    """Room for fetched shards on a machine, in 1e9 bytes: two groups of them must fit."""
 
     num_masks: int = 8
     """Masks a clip; the convolutions and the teacher run once for all of them. Released
@@ -179,7 +184,7 @@ class PretrainConfig:
             raise ValueError(f'init is {self.init!r}; write "cold" or name a checkpoint.')
         for name in (
             *("max_updates", "accumulate", "num_masks", "mask_span", "top_k"),
-            *("log_every", "save_every"),
+            *("log_every", "save_every", "shards_together"),
         ):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(

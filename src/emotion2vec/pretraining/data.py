@@ -8,10 +8,10 @@ from the number. A run's position is therefore one integer, and any process can 
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,22 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize
-from emotion2vec.manifest import Record
+from emotion2vec.corpus import Corpus, Data, Skipped, open_corpus, too_short
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.masking import MASKERS, visible_indices
+from emotion2vec.pretraining.order import Groups, Plan, draw_groups, plan_epoch
+from emotion2vec.shards import Shard, ShardCache, UnreachableError
 
 # What a generator is for; part of its seed, so that no two purposes share draws.
-_ORDER, _CROP, _MASK = range(3)
-
-
-class Skipped(NamedTuple):
-    """A recording that was left out, and why."""
-
-    key: str
-    error: str
+_ORDER, _CROP, _MASK, _GROUPS = range(4)
 
 
 class Batch(NamedTuple):
@@ -58,144 +52,142 @@ class Batch(NamedTuple):
         )
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Recordings that can be trained on, with their lengths in samples, and those left out."""
-
-    records: tuple[Record, ...]
-    lengths: NDArray[np.int64]
-    skipped: tuple[Skipped, ...]
-
-    @cached_property
-    def digest(self) -> str:
-        """Changes with keys, lengths and order: a resumed run must see the same corpus."""
-        text = "\n".join(f"{r.key}\t{n}" for r, n in zip(self.records, self.lengths, strict=True))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def scan(records: Sequence[Record], config: PretrainConfig, *, progress: bool = True) -> Corpus:
-    """Lengths of all recordings, from the files' headers.
+def scan(
+    data: Data, config: PretrainConfig, *, saved: Path | None = None, progress: bool = True
+) -> Corpus:
+    """The index of what can be trained on; arguments and errors as `corpus.open_corpus`.
 
     Raises:
         ValueError: if nothing is left to train on; the message shows the first reason
     """
-    kept, lengths, skipped = [], [], []
-    shortest = int(config.min_clip_seconds * SAMPLE_RATE)
-    for record in tqdm(records, "reading headers", disable=not progress, leave=False):
-        try:
-            length = record.num_samples()
-        except (OSError, ValueError) as error:
-            skipped.append(Skipped(record.key, str(error)))
-            continue
-        if length < shortest:
-            skipped.append(_too_short(record, length, config))
-            continue
-        kept.append(record)
-        lengths.append(length)
-    if not kept:
+    corpus = open_corpus(data, min_seconds=config.min_clip_seconds, saved=saved, progress=progress)
+    if not len(corpus):
+        skipped = corpus.skipped
         reason = skipped[0].error if skipped else "there are no recordings"
-        raise ValueError(f"none of {len(records)} recordings can be trained on: {reason}")
-    return Corpus(tuple(kept), np.array(lengths, dtype=np.int64), tuple(skipped))
-
-
-def _too_short(record: Record, length: int, config: PretrainConfig) -> Skipped:
-    seconds = f"{length / SAMPLE_RATE:.3f} s, under min_clip_seconds ({config.min_clip_seconds})"
-    return Skipped(record.key, f"{record.path} is {seconds}; leave it out or lower that setting.")
-
-
-def plan_epoch(
-    lengths: NDArray[np.int64],
-    *,
-    max_batch_samples: int,
-    max_clip_samples: int,
-    generator: np.random.Generator,
-) -> list[NDArray[np.int64]]:
-    """Indices of the clips of each micro-batch, every clip once, like lengths together.
-
-    Clips are sorted by length, equal ones at random, and cut into batches whose clips, padded to
-    the longest, stay within the budget; then the batches are shuffled. The number of batches
-    depends on the lengths only, so that all epochs have as many.
-
-    >>> plan = plan_epoch(np.array([5, 9, 5, 9]), max_batch_samples=20, max_clip_samples=9,
-    ...                   generator=np.random.default_rng(0))
-    >>> sorted(sorted(batch.tolist()) for batch in plan)
-    [[0, 2], [1, 3]]
-    """
-    sizes = np.minimum(lengths, max_clip_samples)
-    order = generator.permutation(len(lengths))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    batches, begin = [], 0
-    while begin < len(order):
-        count = max(1, max_batch_samples // int(sizes[order[begin]]))
-        batches.append(order[begin : begin + count])
-        begin += count
-    return [batches[i] for i in generator.permutation(len(batches))]
+        raise ValueError(f"none of {len(skipped)} recordings can be trained on: {reason}")
+    return corpus
 
 
 class Batches(Dataset[Batch]):
-    """The endless line of micro-batches; `batches[number]` makes one."""
+    """The endless line of micro-batches; `batches[number]` makes one.
+
+    Raises:
+        ValueError: when made, if the cache cannot hold the shards that are shuffled together
+    """
 
     def __init__(self, corpus: Corpus, config: PretrainConfig) -> None:
         self.corpus, self.config = corpus, config
-        self._plan: tuple[int, list[NDArray[np.int64]]] = (0, self._plan_epoch(0))
+        self.cache = ShardCache(int(config.shard_cache_gb * 1e9))
+        self.groups = self._draw_groups()
+        self._group = -1
+        self._plan: tuple[int, Plan] = (0, self._plan_epoch(0))
         self.batches_per_epoch = len(self._plan[1])
 
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`: clips loaded, normalized, cropped alike; masks drawn.
 
         Recordings that cannot be read are left out; where none is left, the next batch of the
-        line stands in.
+        line stands in. Shards that cannot be fetched end the line: the batch has no clips.
         """
         skipped: list[Skipped] = []
-        for place in range(number, number + self.batches_per_epoch):
-            epoch, indices = self._indices(place)
-            clips = self._load(indices, skipped)
-            if clips:
-                waveform = self._crop(clips, epoch)
-                visible = self._draw_visible(len(clips), waveform.shape[1], place)
-                return Batch(torch.from_numpy(waveform), torch.from_numpy(visible), tuple(skipped))
+        try:
+            for place in range(number, number + self.batches_per_epoch):
+                epoch, indices = self._indices(place)
+                clips = self._load(indices, skipped)
+                if clips:
+                    waveform = self._crop(clips, epoch, int(self.corpus.lengths[indices].max()))
+                    visible = self._draw_visible(len(clips), waveform.shape[1], place)
+                    return Batch(
+                        torch.from_numpy(waveform), torch.from_numpy(visible), tuple(skipped)
+                    )
+        except UnreachableError as error:
+            skipped = [Skipped("", str(error))]
         return Batch(torch.zeros(0, 0), torch.zeros(0, 0, 0, dtype=torch.int64), tuple(skipped))
 
-    def _indices(self, number: int) -> tuple[int, NDArray[np.int64]]:
+    def _indices(self, number: int) -> tuple[int, NDArray[np.int32]]:
         """Return the epoch of a micro-batch, and its recordings."""
         epoch, place = divmod(number, self.batches_per_epoch)
         if self._plan[0] != epoch:
             self._plan = (epoch, self._plan_epoch(epoch))
-        return epoch, self._plan[1][place]
+        indices = self._plan[1][place]
+        if self.groups:
+            self._fetch_ahead(epoch, int(self.groups.of_clip[indices[0]]))
+        return epoch, indices
 
     def _load(
-        self, indices: NDArray[np.int64], skipped: list[Skipped]
+        self, indices: NDArray[np.int32], skipped: list[Skipped]
     ) -> list[tuple[int, Waveform]]:
         """Return index and normalized sound of each readable recording; notes the others."""
-        clips = []
-        for index in indices:
-            record = self.corpus.records[index]
+        clips, shortest = [], self.config.min_clip_seconds
+        for index in indices.tolist():
             try:
-                samples = record.load()
+                samples = self.corpus.load(index, self.cache)
             except (OSError, ValueError) as error:
-                skipped.append(Skipped(record.key, str(error)))
+                skipped.append(Skipped(self.corpus.name(index)[0], str(error)))
                 continue
-            if len(samples) < self.config.min_clip_seconds * SAMPLE_RATE:  # its header was wrong
-                skipped.append(_too_short(record, len(samples), self.config))
+            if len(samples) < shortest * SAMPLE_RATE:  # not what header or list said
+                skipped.append(too_short(*self.corpus.name(index), len(samples), shortest))
                 continue
             normal = self.config.model.normalize_waveform
-            clips.append((int(index), normalize(samples) if normal else samples))
+            clips.append((index, normalize(samples) if normal else samples))
         return clips
 
     def _generator(self, purpose: int, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, purpose, *key])
 
-    def _plan_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+    def _draw_groups(self) -> Groups | None:
+        """Return the groups of shards that are fetched together, the same in all epochs."""
+        sources = enumerate(self.corpus.sources)
+        remote = {n: s.size for n, s in sources if isinstance(s, Shard) and not s.local}
+        if not remote:
+            return None
+        together = self.config.shards_together
+        largest = sum(sorted(remote.values())[-2 * together :])
+        if largest > self.config.shard_cache_gb * 1e9:
+            raise ValueError(
+                f"shard_cache_gb is {self.config.shard_cache_gb}, but two groups of {together} "
+                f"shards take {largest / 1e9:.3f}; raise it, or lower shards_together."
+            )
+        generator = self._generator(_GROUPS)
+        return draw_groups(self.corpus.source, list(remote), together, generator)
+
+    def _group_order(self, epoch: int) -> list[int]:
+        count = len(self.groups.sources) if self.groups else 1
+        return self._generator(_GROUPS, epoch).permutation(count).tolist()
+
+    def _fetch_ahead(self, epoch: int, group: int) -> None:
+        """When a group begins, fetch the shards of the next one meanwhile."""
+        assert self.groups
+        if group == self._group:
+            return
+        self._group = group
+        order = self._group_order(epoch)
+        after = [*order, self._group_order(epoch + 1)[0]][order.index(group) + 1]
+        shards = [self.corpus.sources[n] for n in self.groups.sources[after]]
+
+        def fetch() -> None:
+            with contextlib.suppress(UnreachableError, OSError):  # said when it is needed
+                for shard in shards:
+                    self.cache.get(shard)
+
+        threading.Thread(target=fetch, daemon=True).start()
+
+    def _plan_epoch(self, epoch: int) -> Plan:
         return plan_epoch(
             self.corpus.lengths,
             max_batch_samples=int(self.config.max_batch_seconds * SAMPLE_RATE),
             max_clip_samples=int(self.config.max_clip_seconds * SAMPLE_RATE),
             generator=self._generator(_ORDER, epoch),
+            groups=self.groups.of_clip if self.groups else None,
+            group_order=self._group_order(epoch),
         )
 
-    def _crop(self, clips: Sequence[tuple[int, Waveform]], epoch: int) -> Waveform:
-        """Return all clips at the length of the shortest, each from a random offset, (B, S)."""
-        longest = int(self.config.max_clip_seconds * SAMPLE_RATE)
+    def _crop(self, clips: Sequence[tuple[int, Waveform]], epoch: int, planned: int) -> Waveform:
+        """Return all clips at the length of the shortest, each from a random offset, (B, S).
+
+        Never longer than was planned, so that wrong lengths in a list cost no memory.
+        """
+        longest = min(planned, int(self.config.max_clip_seconds * SAMPLE_RATE))
         length = min(longest, *(len(samples) for _, samples in clips))
         rows = []
         for index, samples in clips:

@@ -6,22 +6,22 @@ B clips, K masks a clip, R = B * K rows, T frames, V visible frames, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from emotion2vec.atomic import atomic_path
-from emotion2vec.manifest import Record
+from emotion2vec.corpus import Corpus, Data, Skipped
 from emotion2vec.model import Emotion2vec, Emotion2vecStudent
 from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from emotion2vec.pretraining.clusters import ClusterTeacher, check_alike, fit_clusters
 from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
-from emotion2vec.pretraining.data import Batch, Batches, Corpus, Skipped, batch_loader, scan
+from emotion2vec.pretraining.data import Batch, Batches, batch_loader, scan
 from emotion2vec.pretraining.gauges import ranks
 from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace
 from emotion2vec.pretraining.start import start_from
@@ -31,6 +31,7 @@ from emotion2vec.pretraining.teacher import Teacher
 CLUSTERS_NAME = "clusters"
 CHECKPOINT_NAME = "last.safetensors"
 COLLAPSED_NAME = "collapsed.safetensors"
+INDEX_NAME = "index.safetensors"
 
 
 class PretrainResult(NamedTuple):
@@ -46,7 +47,7 @@ class PretrainResult(NamedTuple):
 
 def pretrain(
     config: PretrainConfig,
-    records: Sequence[Record],
+    data: Data,
     out: str | Path,
     *,
     resume: bool = False,
@@ -54,14 +55,13 @@ def pretrain(
 ) -> PretrainResult:
     """Pre-train an encoder on unlabelled recordings and save it in `out/final`.
 
-    `out` also gets `config.toml` (as run), `metrics.jsonl`, `tensorboard/`, `skipped.jsonl` where
-    recordings were left out, `init.json` where the run started from a checkpoint, and
-    `last.safetensors`, from which a killed run resumes to the same weights as if it had not been
-    killed.
+    `out` also gets `config.toml` (as run), `index.safetensors` (where recordings stand), metrics,
+    `skipped.jsonl` where recordings were left out, `init.json` where the run started from a
+    checkpoint, and `last.safetensors`, from which a killed run resumes to the same weights.
 
     Args:
         config: settings of the run
-        records: what to train on
+        data: what to train on, as in `corpus.open_corpus`; one process reads it for all
         out: folder of the run
         resume: go on from `out/last.safetensors`
         progress: show a bar
@@ -84,7 +84,7 @@ def pretrain(
     accelerator = Accelerator(mixed_precision="no")  # `update` casts by itself, in plain sight
     state = new_state(config, accelerator.device)
     started = start_from(state, config.init) if config.init != COLD and not resume else None
-    corpus = scan(records, config, progress=progress and accelerator.is_main_process)
+    corpus = _index(data, config, accelerator, out, progress)
     if config.clusters:
         if accelerator.is_main_process and not resume:
             _label(state.student.encoder, config, corpus).save(out / CLUSTERS_NAME)
@@ -98,6 +98,7 @@ def pretrain(
             write_config(config, path)
         if started:
             started.note(out)
+        corpus.save(out / INDEX_NAME)
         monitor = Monitor(
             out, updates=state.updates, max_updates=config.max_updates, progress=progress
         )
@@ -112,6 +113,22 @@ def pretrain(
     accelerator.wait_for_everyone()
     skipped = len(monitor.skipped) if monitor else 0
     return PretrainResult(out / "final", skipped, accelerator.is_main_process)
+
+
+def _index(
+    data: Data, config: PretrainConfig, accelerator: Accelerator, out: Path, progress: bool
+) -> Corpus:
+    """Return in all processes what the main one finds; raise in all what it raises."""
+    found: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            found = [scan(data, config, saved=out / INDEX_NAME, progress=progress)]
+        except (OSError, ValueError, ImportError) as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _label(own: Emotion2vec, config: PretrainConfig, corpus: Corpus) -> ClusterTeacher:

@@ -12,9 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from emotion2vec.audio import SAMPLE_RATE
+from emotion2vec.corpus import Skipped
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.pretraining.config import PretrainConfig
-from emotion2vec.pretraining.data import Batch, Skipped
+from emotion2vec.pretraining.data import Batch
 from emotion2vec.pretraining.gauges import PARTS
 
 logger = logging.getLogger(__name__)
