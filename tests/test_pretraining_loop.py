@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate import Accelerator
 from conftest import TINY, write_tone
 from safetensors.torch import load_file
 
 from emotion2vec import Emotion2vec, Emotion2vecConfig
 from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import find_recordings
+from emotion2vec.pretraining import step
 from emotion2vec.pretraining.config import PretrainConfig, read_config
 from emotion2vec.pretraining.data import Batches, scan
 from emotion2vec.pretraining.loop import collapse, new_state, pretrain
@@ -55,6 +57,33 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert value.equal(second[name]), name
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_pieces_of_a_micro_batch_learn_what_the_whole_does(
+    tones: Path, monkeypatch: pytest.MonkeyPatch, reduction: str
+) -> None:
+    none = {f"{n}_dropout": 0.0 for n in ("attention", "projection", "mlp", "prenet", "decoder")}
+    config = replace(
+        CONFIG,
+        model=replace(CONFIG.model, **none),
+        utterance_reduction=reduction,
+        mask_noise_std=0.0,
+        block_drop=0.0,
+    )
+    batches = Batches(scan(find_recordings(tones), config, progress=False), config)
+    line = [batches[n] for n in range(batches.batches_per_epoch)]
+    batch = max(line, key=lambda batch: len(batch.waveform))
+    found = []
+    for widest in (1e9, 1.0):
+        monkeypatch.setattr(step, "_WIDEST_ACTIVATION", widest)
+        state = new_state(config)
+        for _ in range(3):
+            metrics = step.update(state, state.student, [batch], config, Accelerator(cpu=True))
+        found.append({name: float(value) for name, value in metrics.items()})
+        clips = step.clips_at_once(batch, config, torch.device("cpu"))
+        assert clips == 1 if widest == 1.0 else clips >= len(batch.waveform) > 1
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 def test_a_run_leaves_what_it_promises(tones: Path, tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ def test_losses_and_the_total(reference: Reference, masks: int) -> None:
     assert utterance_sum == pytest.approx(facts["cls_sum"], rel=2e-6)
     total = weigh(parts, reference.config, own=own, total=own)
     assert float(total) == pytest.approx(facts["total_per_sample"], rel=2e-6)
-    assert float(parts.target_spread) == pytest.approx(facts["target_var"], rel=1e-5)
-    assert float(parts.prediction_spread) == pytest.approx(facts["pred_var"], rel=1e-5)
+    spreads = [float(spread(x, parts.hidden)) for x in (parts.targets, parts.prediction)]
+    assert spreads == pytest.approx([facts["target_var"], facts["pred_var"]], rel=1e-5)
 
 
 @pytest.mark.parametrize("masks", [2, 8])

@@ -29,25 +29,29 @@ from emotion2vec.pretraining.gauges import gradient_norms
 from emotion2vec.pretraining.schedules import ema_decay, learning_rate
 from emotion2vec.pretraining.teacher import Teacher
 
+_WIDEST_ACTIVATION = 16e6
+"""Bytes; blocks of over 32 MB are fresh memory each time, which costs as much as filling them."""
+
 
 class Objective(NamedTuple):
-    """The losses of one micro-batch before they are weighed, and the collapse gauges."""
+    """The losses of some clips before they are weighed, and what the gauges look at."""
 
     frame: Tensor
     """sum over rows and hidden frames"""
     utterance: Tensor
     """sum over rows"""
-    target_spread: Tensor
-    """of the labels' numbers where pseudo-labels are predicted: zero only if all are one"""
-    prediction_spread: Tensor
-    cluster_accuracy: Tensor | None = None
-    """where pseudo-labels are predicted"""
+    targets: Tensor
+    """(R, T, D), or (R, T, cluster counts) where pseudo-labels are predicted"""
+    prediction: Tensor
+    """(R, T, D), or the logits of all clusters, side by side"""
+    hidden: Tensor
+    """(R, T), True at frames that the student did not see"""
 
 
 def objective(
     student: nn.Module, teacher: Teacher | ClusterTeacher, batch: Batch, config: PretrainConfig
 ) -> Objective:
-    """Student and teacher on one micro-batch, and both losses between them."""
+    """Student and teacher on some clips, and both losses between them."""
     device, num_masks = batch.waveform.device, batch.visible.shape[1]
     rows = len(batch.waveform) * num_masks
     num_frames = config.model.num_frames(batch.waveform.shape[1])
@@ -70,19 +74,11 @@ def objective(
     if config.utterance_loss != "none":
         loss = UTTERANCE_LOSSES[config.utterance_loss]
         utterance = loss(output.tokens, output.frames, utterance_target).sum()
-    accuracy = None
     if config.clusters:
-        labelled = (output.prediction, frame_target, hidden, config.clusters)
-        frame, accuracy = cluster_loss(*labelled), cluster_accuracy(*labelled)
+        frame = cluster_loss(output.prediction, frame_target, hidden, config.clusters)
     else:
         frame = frame_loss(output.prediction, frame_target, hidden)
-    return Objective(
-        frame.sum(),
-        utterance,
-        spread(frame_target, hidden),
-        spread(output.prediction.detach(), hidden),
-        accuracy,
-    )
+    return Objective(frame.sum(), utterance, frame_target, output.prediction.detach(), hidden)
 
 
 class Counts(NamedTuple):
@@ -101,10 +97,10 @@ def count(batch: Batch, config: PretrainConfig) -> Counts:
 
 
 def weigh(parts: Objective, config: PretrainConfig, *, own: Counts, total: Counts) -> Tensor:
-    """The scalar to minimize: one micro-batch's share of the update's loss.
+    """The scalar to minimize: the share that some clips of a micro-batch have in the update's loss.
 
     Args:
-        parts: the micro-batch's sums
+        parts: the clips' sums
         config: weights and reduction
         own: counts of the micro-batch
         total: counts of the update, all micro-batches of all processes together
@@ -144,26 +140,68 @@ def update(
         # it meets, or whether the run was resumed.
         place = state.micro_batches + number * processes + accelerator.process_index
         torch.manual_seed(config.seed * 1_000_003 + place)
-        with contextlib.nullcontext() if is_last else accelerator.no_sync(student):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-                parts = objective(student, state.teacher, batch.to(device), config)
-            loss = weigh(parts, config, own=own, total=total)
-            # DDP averages gradients over processes, while the counts are already those of all.
-            (loss * processes).backward()
-        history.append(
-            {
-                "loss": loss.detach() * processes * len(batches),
-                "frame_loss": parts.frame.detach() / total.hidden_frames * processes * len(batches),
-                "utterance_loss": parts.utterance.detach() / total.rows * processes * len(batches),
-                "target_spread": parts.target_spread,
-                "prediction_spread": parts.prediction_spread,
-            }
-        )
-        if parts.cluster_accuracy is not None:
-            history[-1]["cluster_accuracy"] = parts.cluster_accuracy
+        found = []
+        pieces = split(batch.to(device), clips_at_once(batch, config, device))
+        for piece in pieces:
+            waits = is_last and piece is pieces[-1]
+            with contextlib.nullcontext() if waits else accelerator.no_sync(student):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                    parts = objective(student, state.teacher, piece, config)
+                loss = weigh(parts, config, own=own, total=total)
+                # DDP averages gradients over processes, while the counts are those of all.
+                (loss * processes).backward()
+            found.append((loss.detach(), Objective(*(part.detach() for part in parts))))
+        history.append(_measure(found, config, total, processes * len(batches)))
     metrics = {k: torch.stack([h[k] for h in history]).mean() for k in history[0]}
     metrics |= _finish(state, student, config)
     state.micro_batches += len(batches) * processes
+    return metrics
+
+
+def clips_at_once(batch: Batch, config: PretrainConfig, device: torch.device) -> int:
+    """How many clips of a micro-batch go through student and teacher together.
+
+    All of them on accelerators. On CPUs as many as keep the widest activation small: what is kept
+    for the backward pass then is, too, and memory is used again while it is in the cache. The
+    losses and gradients are the same, but for what is drawn.
+    """
+    if device.type != "cpu":
+        return len(batch.waveform)
+    _, num_masks, num_visible = batch.visible.shape
+    rows = num_masks * (num_visible + config.model.num_utterance_tokens)
+    width = config.model.embed_dim * config.model.mlp_ratio
+    return max(1, int(_WIDEST_ACTIVATION / (4 * rows * width)))
+
+
+def split(batch: Batch, clips: int) -> list[Batch]:
+    """The micro-batch in pieces of at most so many clips.
+
+    >>> batch = Batch(torch.zeros(3, 400), torch.zeros(3, 1, 1, dtype=torch.int64), ())
+    >>> [len(piece.waveform) for piece in split(batch, 2)]
+    [2, 1]
+    """
+    pairs = zip(batch.waveform.split(clips), batch.visible.split(clips), strict=True)
+    return [Batch(waveform, visible, ()) for waveform, visible in pairs]
+
+
+def _measure(
+    found: Sequence[tuple[Tensor, Objective]], config: PretrainConfig, total: Counts, share: int
+) -> dict[str, Tensor]:
+    """Return the metrics of a micro-batch, the `share`-th part of the update, from its pieces."""
+    losses, parts = zip(*found, strict=True)
+    targets, prediction, hidden = (
+        torch.cat([getattr(part, name) for part in parts])
+        for name in ("targets", "prediction", "hidden")
+    )
+    metrics = {
+        "loss": torch.stack(losses).sum() * share,
+        "frame_loss": torch.stack([p.frame for p in parts]).sum() / total.hidden_frames * share,
+        "utterance_loss": torch.stack([p.utterance for p in parts]).sum() / total.rows * share,
+        "target_spread": spread(targets, hidden),
+        "prediction_spread": spread(prediction, hidden),
+    }
+    if config.clusters:
+        metrics["cluster_accuracy"] = cluster_accuracy(prediction, targets, hidden, config.clusters)
     return metrics
 
 
