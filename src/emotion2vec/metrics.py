@@ -52,23 +52,27 @@ def classification_scores(
     matrix = confusion_matrix(truth, prediction, classes)
     # One more column for answers that are no class of the truth: each row then sums to its support.
     support = np.array([sum(label == name for label in truth) for name in classes])
-    return _scores(np.column_stack([matrix, support - matrix.sum(axis=1)]))
+    scores = _scores(np.column_stack([matrix, support - matrix.sum(axis=1)]))
+    return ClassificationScores(*(float(score) for score in scores.values()))
 
 
-def _scores(matrix: NDArray[np.int64]) -> ClassificationScores:
-    """Return the scores of counts (classes, classes + 1); a class without support is left out."""
-    present = matrix.sum(axis=1) > 0
-    support = matrix.sum(axis=1)[present]
-    hits = np.diagonal(matrix)[present]
-    predicted = matrix[:, :-1].sum(axis=0)[present]
-    recall = hits / support
-    f1 = 2 * hits / (support + predicted)
-    return ClassificationScores(
-        wa=float(hits.sum() / support.sum()),
-        ua=float(recall.mean()),
-        wf1=float((f1 * support).sum() / support.sum()),
-        macro_f1=float(f1.mean()),
-    )
+def _scores(matrices: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return the scores (...) of counts (..., classes, classes + 1), by name, in their order.
+
+    A class without support is left out.
+    """
+    support = matrices.sum(axis=-1)
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    predicted = matrices[..., :-1].sum(axis=-2)
+    clips, classes = support.sum(axis=-1), (support > 0).sum(axis=-1)
+    recall = hits / support.clip(1)  # no hits without support: 0 adds nothing to the sums below
+    f1 = 2 * hits / (support + predicted).clip(1)
+    return {
+        "wa": hits.sum(axis=-1) / clips,
+        "ua": recall.sum(axis=-1) / classes,
+        "wf1": (f1 * support).sum(axis=-1) / clips,
+        "macro_f1": f1.sum(axis=-1) / classes,
+    }
 
 
 def confusion_matrix(
@@ -109,15 +113,80 @@ def bootstrap_interval(
     >>> bootstrap_interval(["a", "b"] * 3, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])
     (1.0, 1.0)
     """
-    classes = sorted(set(truth), key=str)
-    counts: dict[Hashable, NDArray[np.int64]] = {}
-    for true, predicted, group in zip(truth, prediction, groups, strict=True):
-        matrix = counts.setdefault(group, np.zeros((len(classes), len(classes) + 1), np.int64))
-        answer = classes.index(predicted) if predicted in classes else -1
-        matrix[classes.index(true), answer] += 1
-    matrices = np.stack(list(counts.values()))  # (groups, classes, classes + 1)
-    generator = np.random.default_rng(seed)
-    drawn = generator.multinomial(len(matrices), [1 / len(matrices)] * len(matrices), size=draws)
-    scores = [getattr(_scores(np.tensordot(times, matrices, axes=1)), score) for times in drawn]
+    matrices = _matrices_by_group(truth, prediction, groups)
+    drawn = _draws(len(matrices), draws, np.random.default_rng(seed))
+    scores = _scores(np.tensordot(drawn, matrices, axes=1))[score]
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_difference(
+    truth: Sequence[Hashable],
+    first: Sequence[Sequence[Hashable]],
+    second: Sequence[Sequence[Hashable]],
+    groups: Sequence[Hashable],
+    *,
+    score: str = "wa",
+    draws: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """95 % interval of how much `second` scores over `first`, in pairs.
+
+    Groups (speakers) and runs (seeds of a training) are both drawn anew with replacement, the same
+    ones for both sides: so what both find hard does not widen the interval, and what only another
+    seed would show does.
+
+    Args:
+        truth: one label a clip
+        first: for each run, one label a clip
+        second: likewise, of the same runs in the same order
+        groups: whom each clip belongs to
+        score: a field of `ClassificationScores`
+        draws: resamples
+        seed: of the draws
+
+    Raises:
+        ValueError: if the numbers of runs differ or there is none
+
+    >>> truth, groups = ["a", "b"] * 3, [1, 1, 2, 2, 3, 3]
+    >>> bootstrap_difference(truth, [["a"] * 6], [truth], groups)
+    (0.5, 0.5)
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(
+            f"{len(first)} runs are compared with {len(second)}; give the same runs of both."
+        )
+    generator = np.random.default_rng(seed)
+    by_group = _draws(len(set(groups)), draws, generator)  # (draws, groups)
+    by_run = _draws(len(first), draws, generator) / len(first)  # (draws, runs)
+    before, after = (
+        np.stack(
+            [
+                _scores(np.tensordot(by_group, _matrices_by_group(truth, run, groups), axes=1))[
+                    score
+                ]
+                for run in runs
+            ],
+            axis=1,
+        )
+        for runs in (first, second)
+    )  # (draws, runs) each
+    low, high = np.percentile((by_run * (after - before)).sum(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _draws(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return how often each of `count` things is drawn with replacement, (draws, count)."""
+    return generator.multinomial(count, [1 / count] * count, size=draws)
+
+
+def _matrices_by_group(
+    truth: Sequence[Hashable], prediction: Sequence[Hashable], groups: Sequence[Hashable]
+) -> NDArray[np.int64]:
+    """Return counts (groups, classes, classes + 1); the last column is for unknown answers."""
+    classes = {name: i for i, name in enumerate(sorted(set(truth), key=str))}
+    rows = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    matrices = np.zeros((len(rows), len(classes), len(classes) + 1), np.int64)
+    for true, predicted, group in zip(truth, prediction, groups, strict=True):
+        matrices[rows[group], classes[true], classes.get(predicted, -1)] += 1
+    return matrices
