@@ -22,6 +22,7 @@ def probe(
     seeds: int = 1,
     epochs: int = 100,
     layer: int | None = None,
+    no_baselines: bool = False,
     out: Path | None = None,
     format: Format = "table",
     quiet: bool = False,
@@ -31,7 +32,7 @@ def probe(
     emotion2vec probe runs/tiny/final --data corpus.jsonl --folds folds.json --out runs/tiny/probe
 
     The same architecture with random weights, log-mel statistics (with scikit-learn) and the
-    constant answer are always scored beside.
+    constant answer are scored beside.
 
     Parameters
     ----------
@@ -51,6 +52,8 @@ def probe(
         Of the probe's training.
     layer
         A block's output, from 1; 0 for what enters the first block; none for the model's output.
+    no_baselines
+        Leave them out, where they are known already.
     out
         Folder for results.txt, results.json, confusion.png and map.png.
     format
@@ -61,7 +64,7 @@ def probe(
     from emotion2vec.atomic import atomic_path
     from emotion2vec.manifest import find_recordings
     from emotion2vec.probing.benchmark import benchmark, write_report
-    from emotion2vec.probing.folds import folds_by_speaker, folds_from_file
+    from emotion2vec.probing.folds import make_folds
     from emotion2vec.probing.heads import HeadConfig
     from emotion2vec.probing.report import table, to_json
 
@@ -71,16 +74,13 @@ def probe(
         with atomic_path(out / "results.txt") as path:
             path.write_text("in progress\n")
     records = find_recordings(data)
-    if folds is None:
-        splits = folds_by_speaker(records, num_folds)
-    else:
-        splits = folds_from_file(folds, records, name=folds_name)
     found = benchmark(
-        splits,
+        make_folds(records, folds, name=folds_name, num_folds=num_folds),
         model,
         layer=layer,
         seeds=range(seeds),
         head=HeadConfig(epochs=epochs),
+        baselines=not no_baselines,
         progress=not quiet,
     )
     print((table if format == "table" else to_json)(found.results, found.folds, found.head))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec.atomic import atomic_path
-from emotion2vec.backbones import load_backbone
+from emotion2vec.backbones import Backbone, load_backbone
 from emotion2vec.plots import confusion_figure, map_figure
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
@@ -55,13 +55,13 @@ def benchmark(
     layer: int | None = None,
     seeds: Sequence[int] = (0,),
     head: HeadConfig | None = None,
+    baselines: bool = True,
     progress: bool = False,
 ) -> Benchmark:
     """Probe models on the folds, beside the baselines.
 
     The baselines are: an encoder like the first model's with random weights under the same probe;
-    logistic regression on log-mel statistics, where scikit-learn is installed; and the answer that
-    is the most frequent one in training.
+    and those of `plain_baselines`.
 
     Args:
         folds: the splits
@@ -69,6 +69,7 @@ def benchmark(
         layer: as in `emotion2vec.backbones.load_backbone`
         seeds: of the probes
         head: how probes are trained
+        baselines: whether they are computed; for where they are known already
         progress: show bars
 
     Raises:
@@ -84,25 +85,60 @@ def benchmark(
             "give at least one of each, and each model once."
         )
     # All are loaded before the first is probed: a wrong name costs no work.
-    backbones = [load_backbone(n, layer=layer) for n in (*models, f"random:{models[0]}")]
+    names = [*models, *([f"random:{models[0]}"] if baselines else [])]
+    backbones = [load_backbone(name, layer=layer) for name in names]
     results, vectors = [], {}
     errors: dict[str, str] = {}
     for backbone in backbones:
-        frames, failed = extract_frames(folds, backbone, progress=progress)
-        errors |= failed
-        folds = _readable(folds, failed)
-        vectors[backbone.name] = _pool(frames, folds)
-        results.append(
-            probe(folds, backbone.name, frames, head=head, seeds=seeds, progress=progress)
+        result, frames, failed = probe_backbone(
+            folds, backbone, seeds=seeds, head=head, progress=progress
         )
-    if importlib.util.find_spec("sklearn"):
-        frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
-        results.append(statistics_baseline(folds, frames, "log-mel statistics"))
-    results.append(constant_baseline(folds))
+        errors |= failed
+        folds = readable(folds, failed)
+        vectors[backbone.name] = _pool(frames, folds)
+        results.append(result)
+    if baselines:
+        results += plain_baselines(folds, progress=progress)
     return Benchmark(folds, tuple(results), errors, vectors, head)
 
 
-def _readable(folds: Folds, errors: dict[str, str]) -> Folds:
+def probe_backbone(
+    folds: Folds,
+    backbone: Backbone,
+    *,
+    seeds: Sequence[int] = (0,),
+    head: HeadConfig | None = None,
+    progress: bool = False,
+) -> tuple[ProbeResult, Frames, dict[str, str]]:
+    """Scores of a backbone's frames, the frames, and by key the errors of recordings without any.
+
+    Raises:
+        ValueError: as `emotion2vec.probing.probe.label_set`; if no recording of a part can be read
+    """
+    frames, failed = extract_frames(folds, backbone, progress=progress)
+    folds = readable(folds, failed)
+    result = probe(folds, backbone.name, frames, head=head, seeds=seeds, progress=progress)
+    return result, frames, failed
+
+
+def plain_baselines(folds: Folds, *, progress: bool = False) -> list[ProbeResult]:
+    """What needs no encoder: log-mel statistics and the answer that is most frequent in training.
+
+    Logistic regression on log-mel statistics only where scikit-learn is installed.
+    """
+    results = []
+    if importlib.util.find_spec("sklearn"):
+        frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
+        results.append(statistics_baseline(folds, frames, "log-mel statistics"))
+    return [*results, constant_baseline(folds)]
+
+
+def readable(folds: Folds, errors: Mapping[str, str]) -> Folds:
+    """The folds without the recordings that have an error.
+
+    Raises:
+        ValueError: if a part is empty then; the message shows the first error
+    """
     try:
         return without(folds, errors)
     except ValueError as error:

@@ -127,6 +127,24 @@ def folds_by_speaker(records: Sequence[Record], num_folds: int, *, seed: int = 0
     return Folds(tuple(folds), protocol)
 
 
+def make_folds(
+    records: Sequence[Record],
+    path: str | Path | None = None,
+    *,
+    name: str | None = None,
+    num_folds: int = 5,
+) -> Folds:
+    """The folds in a file, or made by speaker where there is none.
+
+    Raises:
+        FileNotFoundError: as `folds_from_file`
+        ValueError: as `folds_from_file` or `folds_by_speaker`
+    """
+    if path is None:
+        return folds_by_speaker(records, num_folds)
+    return folds_from_file(path, records, name=name)
+
+
 _CUT = "validation is a fifth of the training speakers"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from emotion2vec.probing.folds import Folds, shared_speakers
+from emotion2vec.probing.folds import Fold, Folds, shared_speakers
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import ProbeResult
+from emotion2vec.probing.probe import ProbeResult, Run
 
 
 def table(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None) -> str:
@@ -97,3 +97,48 @@ def as_dict(
 def to_json(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None) -> str:
     """`as_dict` as text."""
     return json.dumps(as_dict(results, folds, head), indent=2)
+
+
+def from_dict(values: Mapping[str, Any], folds: Folds, head: HeadConfig) -> list[ProbeResult]:
+    """The results that `as_dict` wrote, with truth and speakers of the folds.
+
+    Recordings of the folds that have no prediction could not be read then, and are left out.
+
+    Args:
+        values: what `as_dict` gave
+        folds: the splits that were probed
+        head: how the probes were trained
+
+    Raises:
+        ValueError: if they are of other folds or another training
+    """
+    wanted = {"protocol": folds.protocol, "probe": asdict(head)}
+    for name, value in wanted.items():
+        if values.get(name) != value:
+            raise ValueError(f"{name} is {values.get(name)}, not {value}; probe again.")
+    try:
+        return [
+            ProbeResult(
+                result["name"],
+                tuple(_run(run, folds.folds[run["fold"] - 1]) for run in result["runs"]),
+            )
+            for result in values["results"]
+        ]
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"these are no results of a probe ({error!r}); probe again.") from error
+
+
+def _run(values: Mapping[str, Any], fold: Fold) -> Run:
+    answers = values["predictions"]
+    test = [record for record in fold.test if record.key in answers]
+    if len(test) < len(answers):
+        raise ValueError(f"fold {values['fold']} has other recordings than were probed.")
+    return Run(
+        fold=values["fold"],
+        seed=values["seed"],
+        keys=tuple(record.key for record in test),
+        speakers=tuple(record.speaker for record in test),
+        truth=tuple(str(record.emotion) for record in test),
+        prediction=tuple(answers[record.key] for record in test),
+        note=values["chosen"],
+    )
