@@ -7,14 +7,16 @@ Nothing random is stored, because every draw is keyed by the seed and a number.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from emotion2vec.atomic import atomic_path
+from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.model import Emotion2vecStudent
 from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
@@ -23,7 +25,7 @@ from emotion2vec.weights import load_weights, write_weights
 
 # Settings that may change between a run and its continuation. All but `accumulate`, by which a run
 # moves to another number of processes, leave its result as it is.
-_FREE = {
+FREE = {
     "num_workers",
     "log_every",
     "save_every",
@@ -86,6 +88,20 @@ def load_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path
         ValueError: if it is damaged, or of another corpus, or of a config that differs in what
             matters; the message names the settings
     """
+    tensors, metadata = _read(path)
+    _check_same(json.loads(metadata["config"]), config, metadata["corpus"], digest, path)
+    _fill(state.student, tensors, "student.", path)
+    _fill(state.teacher, tensors, "teacher.", path)
+    for name, parameter in state.student.named_parameters():
+        state.optimizer.state[parameter] = {
+            kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in _MOMENTS
+        }
+    state.updates = int(metadata["updates"])
+    state.micro_batches = int(metadata["micro_batches"])
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a checkpoint's tensors and metadata."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: nothing to resume; run without --resume.")
     try:
@@ -96,27 +112,62 @@ def load_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path
         raise ValueError(f"{path} is damaged ({error}); start the run anew.") from error
     if not metadata or "config" not in metadata:
         raise ValueError(f"{path} is no checkpoint of a run; start the run anew.")
-    _check_same(json.loads(metadata["config"]), config, metadata["corpus"], digest, path)
-    for prefix, model in (("student.", state.student), ("teacher.", state.teacher)):
-        part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        load_weights(model, part, path)
-    for name, parameter in state.student.named_parameters():
-        state.optimizer.state[parameter] = {
-            kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in _MOMENTS
-        }
-    state.updates = int(metadata["updates"])
-    state.micro_batches = int(metadata["micro_batches"])
+    return tensors, metadata
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
+    """Load the tensors under a prefix into a model."""
+    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    load_weights(model, part, path)
+
+
+def load_student(path: Path) -> tuple[Emotion2vecStudent, int]:
+    """The student in a checkpoint, and after how many updates it was saved.
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if it is damaged, or no checkpoint
+    """
+    tensors, metadata = _read(path)
+    config = Emotion2vecConfig(**json.loads(metadata["config"])["model"])
+    student = Emotion2vecStudent(config)
+    _fill(student, tensors, "student.", path)
+    return student, int(metadata["updates"])
+
+
+def differences(
+    saved: Mapping[str, object], config: PretrainConfig, *, free: Collection[str] = FREE
+) -> list[str]:
+    """What distinguishes a config from the values of another one, in words; [] if nothing matters.
+
+    Args:
+        saved: the other one's values by name, as `dataclasses.asdict` gives them
+        config: the config
+        free: settings that may differ
+
+    >>> from dataclasses import asdict
+    >>> differences(asdict(PretrainConfig()), PretrainConfig(top_k=4, log_every=1))
+    ['top_k was 8 and is 4']
+    """
+    was, now = _flat(saved), _flat(asdict(config))
+    return [
+        f"{name} was {was.get(name)} and is {now[name]}"
+        for name in now
+        if name not in free and was.get(name) != now[name]
+    ]
+
+
+def _flat(values: Mapping[str, object]) -> dict[str, object]:
+    """Return a config's values as JSON has them, those of its model as "model.depth"."""
+    plain = json.loads(json.dumps(values))
+    model = plain.pop("model", {})
+    return plain | {f"model.{name}": value for name, value in model.items()}
 
 
 def _check_same(
     saved: dict[str, object], config: PretrainConfig, corpus: str, digest: str, path: Path
 ) -> None:
-    now = json.loads(json.dumps(asdict(config)))
-    changed = [
-        f"{name} was {saved.get(name)} and is {now[name]}"
-        for name in now
-        if name not in _FREE and saved.get(name) != now[name]
-    ]
+    changed = differences(saved, config)
     if changed:
         raise ValueError(
             f"{path} belongs to another config ({'; '.join(changed[:4])}); "
