@@ -72,7 +72,9 @@ def commands_in(path: Path) -> list[list[str]]:
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands_in(ROOT / "README.md")}
-    assert shown == {*("recognize", "extract", "models", "convert", "pretrain", "probe", "doctor")}
+    assert shown == {
+        *("recognize", "extract", "models", "convert", "pretrain", "probe", "ablate", "doctor")
+    }
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

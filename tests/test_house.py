@@ -45,10 +45,11 @@ FLOORS = [
     {"extract", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"probing.report", "pretraining.step", "pretraining.monitor", "pretraining.start"},
-    {"probing.benchmark", "pretraining.loop"},
-    {"commands.output"},
-    {"commands.convert", "commands.doctor", "commands.extract", "commands.models"}
-    | {"commands.pretrain", "commands.probe", "commands.recognize"},
+    {"probing.benchmark", "pretraining.loop", "ablation.grid"},
+    {"commands.output", "ablation.scores"},
+    {"ablation.work", "ablation.report"},
+    {"commands.ablate", "commands.convert", "commands.doctor", "commands.extract"}
+    | {"commands.models", "commands.pretrain", "commands.probe", "commands.recognize"},
     {"cli"},
     {"__main__"},
 ]

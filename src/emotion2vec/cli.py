@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, Parameter
 
 from emotion2vec import __version__
+from emotion2vec.commands.ablate import ablate
 from emotion2vec.commands.convert import convert
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
@@ -44,7 +45,8 @@ app = App(
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-for _place, _command in enumerate((recognize, extract, models, convert, pretrain, probe, doctor)):
+_COMMANDS = (recognize, extract, models, convert, pretrain, probe, ablate, doctor)
+for _place, _command in enumerate(_COMMANDS):
     app.command(_command, sort_key=_place)  # type: ignore[call-overload]
 
 

@@ -60,6 +60,39 @@ def map_figure(
     return figure
 
 
+def dots_figure(
+    dots: dict[str, Sequence[float]],
+    intervals: Sequence[tuple[float, float]],
+    lines: dict[str, float],
+    *,
+    label: str,
+) -> Figure:
+    """Values in [0, 1] in percent, a row for each name, the first on top: dots, mean, interval.
+
+    Args:
+        dots: values by name
+        intervals: from and to, for each name
+        lines: values that stand for comparison, drawn through all rows
+        label: of the values
+    """
+    names, values = list(dots), [100 * np.asarray(of_name) for of_name in dots.values()]
+    height = 1.4 + sum(0.25 + 0.2 * (1 + name.count("\n")) for name in names)
+    figure, [axis] = _panels(1, size=height)
+    figure.set_figwidth(8.5)
+    for row, (of_name, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+        axis.plot([100 * low, 100 * high], [row, row], color=_COLORS[0], linewidth=5, alpha=0.25)
+        axis.plot(of_name, [row] * len(of_name), "o", color=_COLORS[0], markersize=4)
+        axis.plot([of_name.mean()], [row], "|", color="black", markersize=14, markeredgewidth=2)
+    for (name, value), color in zip(lines.items(), _COLORS[1:] * (1 + len(lines)), strict=False):
+        axis.axvline(100 * value, color=color, linestyle="--", label=f"{name}, {100 * value:.1f}")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel=f"{label} (%)", ylim=(len(names) - 0.5, -0.5))
+    axis.grid(axis="x", alpha=0.3)
+    if lines:
+        figure.legend(loc="outside upper center", ncols=len(lines))
+    return figure
+
+
 def project(vectors: NDArray[Any], *, seed: int = 0) -> tuple[str, NDArray[Any]]:
     """Name of the method, and a point in the plane (N, 2) for each vector (N, D)."""
     try:

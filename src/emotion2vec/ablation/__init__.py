@@ -1,0 +1,1 @@
+"""Grids of pre-trainings, each scored by the probe: above pre-training and probing."""
