@@ -165,6 +165,10 @@ def effective_rank(vectors: Tensor) -> Tensor:
         vectors = vectors.cpu()
     # The eigenvalues of the products are the squares: float64 keeps what is small beside them.
     centred = vectors.double() - vectors.double().mean(dim=0)
-    values = torch.linalg.eigvalsh(centred.mT @ centred).clamp_min(0).sqrt()
+    wide = (
+        len(centred) < centred.shape[1]
+    )  # the logits of 4672 clusters: products of rows are fewer
+    products = centred @ centred.mT if wide else centred.mT @ centred
+    values = torch.linalg.eigvalsh(products).clamp_min(0).sqrt()
     share = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)
     return (-torch.xlogy(share, share).sum()).exp()
