@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from emotion2vec.commands.output import SOME_FAILED
+from emotion2vec.commands.output import SOME_FAILED, Format
+
+if TYPE_CHECKING:
+    from emotion2vec.pretraining.config import PretrainConfig
 
 
 @Parameter(name="*", group="Ablations, laid over the file; --set is laid over them")
@@ -62,6 +65,9 @@ def pretrain(
     resume: bool = False,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
     flags: Flags = NO_FLAGS,
+    plan: bool = False,
+    no_measure: bool = False,
+    format: Format = "table",
     quiet: bool = False,
 ) -> int:
     """Pre-train an encoder on unlabelled speech.
@@ -72,7 +78,7 @@ def pretrain(
     --utterance-loss token
 
     emotion2vec pretrain configs/pretrain_base.toml --data corpus/ --out runs/warm
-    --init base_libri.pt
+    --init base_libri.pt --plan
 
     Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl and
     OUT/tensorboard. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...
@@ -90,6 +96,12 @@ def pretrain(
         Go on with the run in OUT.
     set_
         A setting laid over the file, such as --set peak_lr=1e-4 or --set model.depth=6.
+    plan
+        Train nothing, write nothing: say what the run will cost.
+    no_measure
+        With --plan: do not time some updates on this device, and expect no hours.
+    format
+        How the plan is printed.
     quiet
         No progress bar.
     """
@@ -99,6 +111,8 @@ def pretrain(
     settings = read_config(
         config, dict(parse_override(text) for text in set_ or []), flags=flags.given()
     )
+    if plan:
+        return _print_plan(settings, data, not no_measure, format, not quiet)
     result = run(settings, data, out, resume=resume, progress=not quiet)
     if not result.is_main:
         return 0
@@ -106,3 +120,33 @@ def pretrain(
     if result.skipped:
         print(f"{result.skipped} recordings were left out; {out}/skipped.jsonl says why.")
     return SOME_FAILED if result.skipped else 0
+
+
+def _print_plan(
+    settings: PretrainConfig,
+    data: list[str],
+    measured: bool,
+    format: Format,
+    progress: bool,
+) -> int:
+    """Print what the run will cost; under torchrun, for that many processes."""
+    import json
+
+    from accelerate import PartialState
+
+    from emotion2vec.pretraining.data import scan
+    from emotion2vec.pretraining.plan import make_plan, measure, table
+
+    processes = PartialState()
+    corpus = scan(data, settings, progress=progress and processes.is_main_process)
+    found = measure(settings, corpus) if measured else None
+    plan = make_plan(
+        settings,
+        corpus,
+        device=processes.device,
+        processes=processes.num_processes,
+        measured=found,
+    )
+    if processes.is_main_process:
+        print(json.dumps(plan.to_dict()) if format == "json" else table(plan))
+    return SOME_FAILED if plan.left_out else 0

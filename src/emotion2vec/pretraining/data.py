@@ -83,6 +83,12 @@ class Batches(Dataset[Batch]):
         self._plan: tuple[int, Plan] = (0, self._plan_epoch(0))
         self.batches_per_epoch = len(self._plan[1])
 
+    def sizes(self) -> list[tuple[int, int]]:
+        """Clips and samples of each micro-batch of the epoch at hand, if all can be read."""
+        longest, plan = int(self.config.max_clip_seconds * SAMPLE_RATE), self._plan[1]
+        batches = (plan[place] for place in range(len(plan)))
+        return [(len(b), min(longest, int(self.corpus.lengths[b].min()))) for b in batches]
+
     def __getitem__(self, number: int) -> Batch:
         """Return micro-batch `number`: clips loaded, normalized, cropped alike; masks drawn.
 
