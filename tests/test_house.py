@@ -39,7 +39,7 @@ FLOORS = [
     {"published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
-    {"hf", "long", "pretraining.clusters", "pretraining.config"},
+    {"hf", "long", "pretraining.clusters", "pretraining.config"} | {"pretraining.distributed"},
     {"encoding", "pretraining.costs"},
     {"backbones"},
     {"extract", "recognize"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -82,6 +83,7 @@ def pretrain(
 
     Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl and
     OUT/tensorboard. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...
+    SIGTERM and Ctrl-C end a run after its update, with exit codes 143 and 130; --resume goes on.
 
     Parameters
     ----------
@@ -114,6 +116,10 @@ def pretrain(
     if plan:
         return _print_plan(settings, data, not no_measure, format, not quiet)
     result = run(settings, data, out, resume=resume, progress=not quiet)
+    if result.stopped_by:
+        if result.is_main:
+            print(f"stopped; the state is saved, --resume goes on with {out}.", file=sys.stderr)
+        return 128 + result.stopped_by
     if not result.is_main:
         return 0
     print(f"The encoder is in {result.model}.")

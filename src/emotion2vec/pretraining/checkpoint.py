@@ -20,6 +20,7 @@ from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.model import Emotion2vecStudent
 from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
+from emotion2vec.pretraining.distributed import gather, split_like
 from emotion2vec.pretraining.teacher import Teacher
 from emotion2vec.weights import load_weights, write_weights
 
@@ -30,6 +31,7 @@ FREE = {
     "log_every",
     "save_every",
     "accumulate",
+    "sharding",
     "gradient_checkpointing",
     "shard_cache_gb",
 }
@@ -61,15 +63,21 @@ def _moments(state: TrainState) -> dict[str, Tensor]:
     return moments
 
 
-def save_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path: Path) -> None:
-    """Write the state as one file, whole or not at all.
+def save_checkpoint(
+    state: TrainState, config: PretrainConfig, digest: str, path: Path, *, write: bool = True
+) -> None:
+    """Write the state as one file, whole or not at all; the same file however it is split.
+
+    All processes must call it, for their shards; the one that is to `write` does.
 
     Raises:
         OSError: if it cannot be written; an older checkpoint then stays
     """
     tensors = {f"student.{k}": v for k, v in state.student.state_dict().items()}
     tensors |= {f"teacher.{k}": v for k, v in state.teacher.state_dict().items()}
-    tensors |= _moments(state)
+    tensors = gather(tensors | _moments(state), keep=write)
+    if not write:
+        return
     metadata = {
         "updates": str(state.updates),
         "micro_batches": str(state.micro_batches),
@@ -93,9 +101,9 @@ def load_checkpoint(state: TrainState, config: PretrainConfig, digest: str, path
     _fill(state.student, tensors, "student.", path)
     _fill(state.teacher, tensors, "teacher.", path)
     for name, parameter in state.student.named_parameters():
-        state.optimizer.state[parameter] = {
-            kind: tensors[f"optimizer.{kind}.{name}"].to(parameter.device) for kind in _MOMENTS
-        }
+        step, *moments = (tensors[f"optimizer.{kind}.{name}"] for kind in _MOMENTS)
+        values = [step.to(parameter.device), *(split_like(m, parameter) for m in moments)]
+        state.optimizer.state[parameter] = dict(zip(_MOMENTS, values, strict=True))
     state.updates = int(metadata["updates"])
     state.micro_batches = int(metadata["micro_batches"])
 
@@ -118,7 +126,8 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str, path: Path) -> None:
     """Load the tensors under a prefix into a model."""
     part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    load_weights(model, part, path)
+    own = model.state_dict()
+    load_weights(model, {k: split_like(v, own.get(k, v)) for k, v in part.items()}, path)
 
 
 def load_student(path: Path) -> tuple[Emotion2vecStudent, int]:

@@ -53,6 +53,9 @@ class PretrainConfig:
     it is shuffled."""
     shard_cache_gb: float = 20.0
     """Room for fetched shards on a machine, in 1e9 bytes: two groups of them must fit."""
+    sharding: str = "none"
+    """"none": each process holds the whole model (DDP); "full": parameters, gradients, moments and
+    the teacher are split over the processes (FSDP), for models that do not fit one device."""
 
     num_masks: int = 8
     """Masks a clip; the convolutions and the teacher run once for all of them. Released
@@ -150,6 +153,7 @@ class PretrainConfig:
             ("utterance_target", UTTERANCE_TARGETS),
             ("decay", ("weights", "all")),
             ("precision", ("auto", "fp32", "bf16")),
+            ("sharding", ("none", "full")),
         ):
             if getattr(self, name) not in choices:
                 raise ValueError(

@@ -9,6 +9,7 @@ from the number. A run's position is therefore one integer, and any process can 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -235,5 +236,14 @@ def batch_loader(
             num_workers=workers,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if workers else None,
+            worker_init_fn=_leave_group,
         )
     )
+
+
+def _leave_group(worker: int) -> None:
+    """Hear no signals to the group, Ctrl-C or torchrun's SIGTERM: the process that saves needs us.
+
+    A loading process ends with it: DataLoader looks every 5 s whether it is still there.
+    """
+    os.setpgid(0, 0)

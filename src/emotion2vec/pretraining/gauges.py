@@ -12,6 +12,7 @@ from emotion2vec.context import hidden_mask
 from emotion2vec.losses import effective_rank
 from emotion2vec.model import Emotion2vecStudent
 from emotion2vec.pretraining.clusters import ClusterTeacher
+from emotion2vec.pretraining.distributed import whole
 from emotion2vec.pretraining.teacher import Teacher
 
 RANK_FRAMES = 2048
@@ -44,7 +45,7 @@ def gradient_norms(student: Emotion2vecStudent) -> dict[str, Tensor]:
         if parameter.grad is not None:
             part = next(part for part, prefix in PARTS.items() if name.startswith(prefix))
             gradients[part].append(parameter.grad)
-    parts = {part: nn.utils.get_total_norm(found) for part, found in gradients.items() if found}
+    parts = {k: whole(nn.utils.get_total_norm(found)) for k, found in gradients.items() if found}
     total = nn.utils.get_total_norm(list(parts.values()))
     return {"gradient_norm": total, **{f"gradient_norm_{k}": v for k, v in parts.items()}}
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.corpus import Corpus, Data, Skipped
@@ -22,16 +24,21 @@ from emotion2vec.pretraining.checkpoint import TrainState, load_checkpoint, save
 from emotion2vec.pretraining.clusters import ClusterTeacher, check_alike, fit_clusters
 from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, batch_loader, scan
+from emotion2vec.pretraining.distributed import Stop, gather, split
 from emotion2vec.pretraining.gauges import ranks
 from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace
 from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
+from emotion2vec.weights import write_folder
 
 CLUSTERS_NAME = "clusters"
 CHECKPOINT_NAME = "last.safetensors"
 COLLAPSED_NAME = "collapsed.safetensors"
 INDEX_NAME = "index.safetensors"
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others, while one reads headers, say, before the run ends."""
 
 
 class PretrainResult(NamedTuple):
@@ -43,6 +50,8 @@ class PretrainResult(NamedTuple):
     """recordings left out; `skipped.jsonl` says why"""
     is_main: bool
     """whether this process is the one that writes"""
+    stopped_by: int = 0
+    """the signal that ended the run early, its state saved; 0 for none"""
 
 
 def pretrain(
@@ -58,6 +67,7 @@ def pretrain(
     `out` also gets `config.toml` (as run), `index.safetensors` (where recordings stand), metrics,
     `skipped.jsonl` where recordings were left out, `init.json` where the run started from a
     checkpoint, and `last.safetensors`, from which a killed run resumes to the same weights.
+    SIGTERM and Ctrl-C end a run after its update, saved.
 
     Args:
         config: settings of the run
@@ -76,22 +86,18 @@ def pretrain(
     Source: paper section 3.2 and 4.1.
     """
     out = Path(out)
-    checkpoint = out / CHECKPOINT_NAME
-    if checkpoint.exists() and not resume:
+    if (out / CHECKPOINT_NAME).exists() and not resume:
         raise FileExistsError(
             f"{out} already holds a run; add --resume to go on with it, or choose another folder."
         )
-    accelerator = Accelerator(mixed_precision="no")  # `update` casts by itself, in plain sight
+    accelerator = Accelerator(
+        mixed_precision="no",  # `update` casts by itself, in plain sight
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
     state = new_state(config, accelerator.device)
     started = start_from(state, config.init) if config.init != COLD and not resume else None
     corpus = _index(data, config, accelerator, out, progress)
-    if config.clusters:
-        if accelerator.is_main_process and not resume:
-            _label(state.student.encoder, config, corpus).save(out / CLUSTERS_NAME)
-        accelerator.wait_for_everyone()
-        state.teacher = _load_clusters(config, out).to(accelerator.device)
-    if resume:
-        load_checkpoint(state, config, corpus.digest, checkpoint)
+    _complete(state, config, corpus, accelerator, out, resume=resume)
     monitor = None
     if accelerator.is_main_process:
         with atomic_path(out / "config.toml") as path:
@@ -104,15 +110,42 @@ def pretrain(
         )
         monitor.skip(corpus.skipped)
     try:
-        _train(state, config, corpus, accelerator, monitor, out)
+        with Stop() as stop:
+            stopped_by = _train(state, config, corpus, accelerator, monitor, stop, out)
     finally:
         if monitor:
             monitor.close()
-    if accelerator.is_main_process:
-        state.student.encoder.save_pretrained(out / "final")
+    if not stopped_by:
+        weights = gather(state.student.encoder.state_dict(), keep=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            write_folder(config.model, weights, out / "final")
     accelerator.wait_for_everyone()
     skipped = len(monitor.skipped) if monitor else 0
-    return PretrainResult(out / "final", skipped, accelerator.is_main_process)
+    return PretrainResult(out / "final", skipped, accelerator.is_main_process, stopped_by)
+
+
+def _complete(
+    state: TrainState,
+    config: PretrainConfig,
+    corpus: Corpus,
+    accelerator: Accelerator,
+    out: Path,
+    *,
+    resume: bool,
+) -> None:
+    """Give the state its pseudo-labels, keep this process's part of it, go to the checkpoint."""
+    if config.clusters:
+        if accelerator.is_main_process and not resume:
+            _label(state.student.encoder, config, corpus).save(out / CLUSTERS_NAME)
+        accelerator.wait_for_everyone()
+        state.teacher = ClusterTeacher.load(
+            out / CLUSTERS_NAME, counts=config.clusters, layer=config.cluster_layer
+        ).to(accelerator.device)
+    if config.sharding == "full" and accelerator.num_processes > 1:
+        split(state.student, state.teacher, accelerator.device)
+        state.optimizer = _optimizer(state.student, config)  # of the parts
+    if resume:
+        load_checkpoint(state, config, corpus.digest, out / CHECKPOINT_NAME)
 
 
 def _index(
@@ -148,22 +181,19 @@ def _label(own: Emotion2vec, config: PretrainConfig, corpus: Corpus) -> ClusterT
     )
 
 
-def _load_clusters(config: PretrainConfig, out: Path) -> ClusterTeacher:
-    """Return the pseudo-labels that `_label` made."""
-    return ClusterTeacher.load(
-        out / CLUSTERS_NAME, counts=config.clusters, layer=config.cluster_layer
-    )
-
-
 def _train(
     state: TrainState,
     config: PretrainConfig,
     corpus: Corpus,
     accelerator: Accelerator,
     monitor: Monitor | None,
+    stop: Stop,
     out: Path,
-) -> None:
-    """Run updates until `config.max_updates`; logs and saves regularly and at the end."""
+) -> int:
+    """Run updates until `config.max_updates` or a signal; logs and saves regularly and at the end.
+
+    Returns the signal that ended it early, or 0.
+    """
     batches = Batches(corpus, config)
     loader = batch_loader(
         batches,
@@ -172,13 +202,14 @@ def _train(
         world=accelerator.num_processes,
         workers=config.num_workers,
     )
-    student = accelerator.prepare_model(state.student)
+    is_split = isinstance(state.student, FSDPModule)  # then there is no DDP around it
+    student = accelerator.prepare_model(state.student, evaluation_mode=is_split)
     skipped: list[Skipped] = []
     pace = Pace(config, accelerator.num_processes)
 
     def save(name: str) -> None:
-        if accelerator.is_main_process:
-            save_checkpoint(state, config, corpus.digest, out / name)
+        path = out / name
+        save_checkpoint(state, config, corpus.digest, path, write=accelerator.is_main_process)
 
     while state.updates < config.max_updates:
         micro_batches = [_check(next(loader)) for _ in range(config.accumulate)]
@@ -188,10 +219,11 @@ def _train(
         if monitor:
             monitor.bar.update()
         last = state.updates == config.max_updates
+        stopped_by = 0 if last else stop.agreed()
         logs, saves = (
             last or state.updates % n == 0 for n in (config.log_every, config.save_every)
         )
-        if not logs and not saves:
+        if not logs and not saves and not stopped_by:
             continue
         if logs:
             seen = micro_batches[-1].to(accelerator.device)
@@ -213,8 +245,11 @@ def _train(
             raise CollapseError(
                 f"{problem} The state is in {out / COLLAPSED_NAME}; start a new run."
             )
-        if saves:
+        if saves or stopped_by:
             save(CHECKPOINT_NAME)
+        if stopped_by:
+            return stopped_by
+    return 0
 
 
 def _check(batch: Batch) -> Batch:
