@@ -153,7 +153,7 @@ def update(
             found.append((loss.detach(), Objective(*(part.detach() for part in parts))))
         history.append(_measure(found, config, total, processes * len(batches)))
     metrics = {k: torch.stack([h[k] for h in history]).mean() for k in history[0]}
-    metrics |= _finish(state, student, config)
+    metrics |= finish(state, config)
     state.micro_batches += len(batches) * processes
     return metrics
 
@@ -215,7 +215,7 @@ def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> dict[str, Tensor]:
+def finish(state: TrainState, config: PretrainConfig) -> dict[str, Tensor]:
     """Clip, step, and let the teacher follow; return rate, decay and gradient norms."""
     rate = learning_rate(
         state.updates,
@@ -223,13 +223,13 @@ def _finish(state: TrainState, student: nn.Module, config: PretrainConfig) -> di
         warmup_updates=config.warmup_updates,
         max_updates=config.max_updates,
     )
-    for parameter in student.parameters():
+    for parameter in state.student.parameters():
         if parameter.grad is None:  # of a block that no micro-batch went through
             parameter.grad = torch.zeros_like(parameter)
     norms = gradient_norms(state.student)
     if config.clip_norm:
         nn.utils.clip_grads_with_norm_(
-            student.parameters(), config.clip_norm, norms["gradient_norm"]
+            state.student.parameters(), config.clip_norm, norms["gradient_norm"]
         )
     for group in state.optimizer.param_groups:
         group["lr"] = rate
