@@ -4,7 +4,7 @@ python benchmarks/pretrain.py
 
 4 clips of 5 s under 8 masks, float32 on CPUs, bfloat16 on GPUs. The rate of matrix products is
 measured between updates, so that what else the machine does slows both. The reference (fairseq's
-data2vec 2.0 at these sizes, float32, two CPU cores) took 29 s where products ran at 142 GFLOP/s, and
+data2vec 2.0 at these sizes, float32, two cores) took 29 s where products ran at 142 GFLOP/s, and
 held 9.8 GB.
 """
 
