@@ -173,14 +173,25 @@ def test_heads_for_pseudo_labels_are_drawn() -> None:
 
 def test_another_architecture_is_refused_with_its_cure(tmp_path: Path) -> None:
     source = transformers_folder(tmp_path / "data2vec1")
-    write_config(CONFIG, tmp_path / "c.toml")
-    with pytest.raises(ValueError, match="depth is 3 there and 2 here") as refused:
-        start_from(new_state(CONFIG), str(source))
+    deeper = replace(CONFIG, model=replace(CONFIG.model, depth=4))
+    write_config(deeper, tmp_path / "c.toml")
+    with pytest.raises(ValueError, match="depth is 3 there and 4 here") as refused:
+        start_from(new_state(deeper), str(source))
     message = str(refused.value)
     assert "alibi is False there and True here" in message
     assert "dropout" not in message and "decoder" not in message and "tokens" not in message
     cure = dict(parse_override(text) for text in re.findall(r"--set (\S+[^.;\s])", message))
     start_from(new_state(read_config(tmp_path / "c.toml", cure)), str(source))
+
+
+def test_which_blocks_are_the_prenet_is_the_config_s(tmp_path: Path) -> None:
+    source = transformers_folder(tmp_path / "data2vec1")
+    model = replace(open_checkpoint(source).config, prenet_depth=1, depth=2)
+    state = new_state(replace(CONFIG, model=model, utterance_loss="global", top_k=2))
+    start_from(state, str(source))
+    convert_checkpoint(source, tmp_path / "out")
+    last = state.student.encoder.context.blocks[2].mlp.fc1.weight
+    assert last.equal(read_weights(tmp_path / "out")["context.blocks.2.mlp.fc1.weight"])
 
 
 def test_another_decoder_is_refused() -> None:

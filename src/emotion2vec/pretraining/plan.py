@@ -109,16 +109,25 @@ def make_plan(
         epochs=config.max_updates / updates,
         flops=mean,
         largest_batch=(clips, samples / SAMPLE_RATE),
-        memory=memory(
-            config,
-            clips,
-            samples,
-            at_once=_at_once(config, clips, samples, device),
-            bfloat16=computes_in_bfloat16(config.precision, device),
-        ),
+        memory=_memory_a_device(config, clips, samples, device, processes),
         measured=measured,
         expected_hours=hours,
     )
+
+
+def _memory_a_device(
+    config: PretrainConfig, clips: int, samples: int, device: torch.device, processes: int
+) -> dict[str, int]:
+    """Return the memory of such a micro-batch; what is sharded is divided over processes."""
+    parts = memory(
+        config,
+        clips,
+        samples,
+        at_once=_at_once(config, clips, samples, device),
+        bfloat16=computes_in_bfloat16(config.precision, device),
+    )
+    shares = processes if config.sharding == "full" else 1
+    return {k: v if k == "activations" else v // shares for k, v in parts.items()}
 
 
 def _largest(

@@ -175,22 +175,28 @@ def _open_run(path: Path) -> _Found:
 
 
 def _check_fits(found: _Found, ours: Emotion2vecConfig, source: str) -> None:
-    """Refuse a checkpoint whose architecture is not the config's."""
+    """Refuse a checkpoint whose architecture is not the config's.
+
+    Which of the blocks are called prenet changes nothing in them: their sum has to fit.
+    """
     has_decoder = any(name.startswith("decoder.") for name in found.weights)
+    theirs = found.config
+    same_blocks = theirs.prenet_depth + theirs.depth == ours.prenet_depth + ours.depth
     differ = [
         name
         for name in (field.name for field in fields(ours))
-        if getattr(found.config, name) != getattr(ours, name)
+        if getattr(theirs, name) != getattr(ours, name)
         and name not in ("labels", "num_utterance_tokens")
         and not name.endswith("_dropout")
         and (has_decoder or not name.startswith("decoder_"))
+        and not (same_blocks and name in ("prenet_depth", "depth"))
     ]
     if differ:
         facts = ", ".join(
-            f"{name} is {getattr(found.config, name)} there and {getattr(ours, name)} here"
+            f"{name} is {getattr(theirs, name)} there and {getattr(ours, name)} here"
             for name in differ
         )
-        cure = " ".join(f"--set model.{n}={_toml(getattr(found.config, n))}" for n in differ)
+        cure = " ".join(f"--set model.{n}={_toml(getattr(theirs, n))}" for n in differ)
         raise ValueError(f"{source} does not fit the config's model: {facts}; add {cure}.")
 
 
