@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import TINY, write_tone
 from test_pretraining_loop import CONFIG, assert_same, run, weights
-from test_resume import _StopAfter
+from test_resume import StopAfter
 
 from emotion2vec import Emotion2vec, Emotion2vecConfig
 from emotion2vec.audio import load_audio, normalize
@@ -135,7 +135,7 @@ def test_pseudo_labels_are_learnt_beyond_the_commonest(tmp_path: Path) -> None:
 def test_resuming_keeps_the_pseudo_labels(tones: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(CLUSTERS, tones, whole)
-    with pytest.raises(KeyboardInterrupt), _StopAfter(3):
+    with pytest.raises(KeyboardInterrupt), StopAfter(3):
         run(CLUSTERS, tones, parts)
     run(CLUSTERS, tones, parts, resume=True)
     assert_same(weights(whole), weights(parts))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_data2vec1 import TINY as DATA2VEC1
 from test_data2vec1 import fairseq_file
 from test_pretraining_loop import CONFIG, assert_same, run, weights
-from test_resume import _StopAfter
+from test_resume import StopAfter
 
 from emotion2vec import Emotion2vecConfig, Emotion2vecStudent, convert_checkpoint
 from emotion2vec.pretraining.checkpoint import TrainState
@@ -206,7 +206,7 @@ def test_a_run_that_started_from_a_checkpoint_resumes_without_it(
     shutil.copy(FAIRSEQ, source)
     config = replace(config_of(source, num_utterance_tokens=2), init=str(source))
     run(config, tones, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt), _StopAfter(2):
+    with pytest.raises(KeyboardInterrupt), StopAfter(2):
         run(config, tones, tmp_path / "parts")
     source.unlink()
     run(config, tones, tmp_path / "parts", resume=True)
