@@ -73,7 +73,17 @@ def commands_in(path: Path) -> list[list[str]]:
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands_in(ROOT / "README.md")}
     assert shown == {
-        *("recognize", "extract", "models", "convert", "pretrain", "probe", "ablate", "doctor")
+        *(
+            "recognize",
+            "extract",
+            "models",
+            "convert",
+            "pack",
+            "pretrain",
+            "probe",
+            "ablate",
+            "doctor",
+        )
     }
 
 

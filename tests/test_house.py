@@ -35,7 +35,7 @@ FLOORS = [
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"corpus", "published.checkpoints"},
-    {"published.convert"},
+    {"pack", "published.convert"},
     {"published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
@@ -49,7 +49,8 @@ FLOORS = [
     {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},
     {"commands.ablate", "commands.convert", "commands.doctor", "commands.extract"}
-    | {"commands.models", "commands.pretrain", "commands.probe", "commands.recognize"},
+    | {"commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
+    | {"commands.recognize"},
     {"cli"},
     {"__main__"},
 ]

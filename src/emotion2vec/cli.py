@@ -18,6 +18,7 @@ from emotion2vec.commands.convert import convert
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
 from emotion2vec.commands.models import models
+from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
 from emotion2vec.commands.probe import probe
 from emotion2vec.commands.recognize import recognize
@@ -45,7 +46,7 @@ app = App(
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-_COMMANDS = (recognize, extract, models, convert, pretrain, probe, ablate, doctor)
+_COMMANDS = (recognize, extract, models, convert, pack, pretrain, probe, ablate, doctor)
 for _place, _command in enumerate(_COMMANDS):
     app.command(_command, sort_key=_place)  # type: ignore[call-overload]
 
