@@ -52,6 +52,8 @@ class PretrainResult(NamedTuple):
     """whether this process is the one that writes"""
     stopped_by: int = 0
     """the signal that ended the run early, its state saved; 0 for none"""
+    processes: int = 1
+    """how many have trained together"""
 
 
 def pretrain(
@@ -98,8 +100,8 @@ def pretrain(
     started = start_from(state, config.init) if config.init != COLD and not resume else None
     corpus = _index(data, config, accelerator, out, progress)
     _complete(state, config, corpus, accelerator, out, resume=resume)
-    monitor = None
-    if accelerator.is_main_process:
+    monitor, is_main = None, accelerator.is_main_process
+    if is_main:
         with atomic_path(out / "config.toml") as path:
             write_config(config, path)
         if started:
@@ -116,12 +118,12 @@ def pretrain(
         if monitor:
             monitor.close()
     if not stopped_by:
-        weights = gather(state.student.encoder.state_dict(), keep=accelerator.is_main_process)
-        if accelerator.is_main_process:
+        weights = gather(state.student.encoder.state_dict(), keep=is_main)
+        if is_main:
             write_folder(config.model, weights, out / "final")
     accelerator.wait_for_everyone()
     skipped = len(monitor.skipped) if monitor else 0
-    return PretrainResult(out / "final", skipped, accelerator.is_main_process, stopped_by)
+    return PretrainResult(out / "final", skipped, is_main, stopped_by, accelerator.num_processes)
 
 
 def _complete(
