@@ -191,6 +191,10 @@ def test_grouped_convolutions(clips: int, num_frames: int, taps: int) -> None:
         for mine, theirs in zip(forward_and_gradients(), expected, strict=True):
             assert relative_error(mine, theirs) <= 1e-5
         with torch.no_grad():
-            assert relative_error(layer(x), expected[0]) <= 1e-5
+            twice = layer(torch.cat([x, x]))
             arrange_weights(layer)
-            assert relative_error(layer(x), expected[0]) <= 1e-5
+            arranged = layer(torch.cat([x, x]))
+    for output in (twice[:clips], arranged[clips:]):
+        assert relative_error(output, expected[0]) <= 1e-5
+    with torch.no_grad():
+        assert relative_error(torch.cat([layer(clip[None]) for clip in x]), expected[0]) <= 1e-5

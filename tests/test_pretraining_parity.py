@@ -247,7 +247,8 @@ def test_the_trajectory_is_compared_where_the_issue_asks() -> None:
 
 
 def test_the_reductions_differ_by_the_number_of_rows() -> None:
-    parts = Objective(torch.tensor(100.0), torch.tensor(8.0), torch.tensor(1.0), torch.tensor(1.0))
+    unused = torch.zeros(0)
+    parts = Objective(torch.tensor(100.0), torch.tensor(8.0), unused, unused, unused)
     own = Counts(torch.tensor(4.0), torch.tensor(50.0))
     mean = weigh(parts, PretrainConfig(), own=own, total=own)
     total = weigh(parts, PretrainConfig(utterance_reduction="sum"), own=own, total=own)

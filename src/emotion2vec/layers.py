@@ -56,7 +56,8 @@ class SameConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return as many frames as came; an even kernel's surplus last frame is cut."""
         num_frames = x.shape[1]
-        if can_use_products(x):
+        # One clip without a graph is not worth laying out the kernel.
+        if can_use_products(x) and (len(x) > 1 or torch.is_grad_enabled()):
             x = grouped_convolution(x, self.conv)[:, :num_frames]
         else:
             x = self.conv(x.transpose(1, 2))[..., :num_frames].transpose(1, 2)

@@ -69,9 +69,11 @@ def _row_weights(conv: nn.Conv1d) -> Tensor:
     taps, groups = conv.kernel_size[0], conv.groups
     rows = -(-(taps + FRAMES_A_ROW - 1) // FRAMES_A_ROW)
     kernel = conv.weight.unflatten(0, (groups, -1)).permute(0, 3, 2, 1)  # (G, K, C_in, C_out)
-    free = rows * FRAMES_A_ROW - taps
-    shifted = [F.pad(kernel, (0, 0, 0, 0, i, free - i)) for i in range(FRAMES_A_ROW)]
-    return torch.stack(shifted, dim=3).flatten(1, 2).flatten(2).unflatten(1, (rows, -1))
+    inputs, outputs = kernel.shape[2:]
+    laid = kernel.new_zeros(groups, rows * FRAMES_A_ROW, inputs, FRAMES_A_ROW, outputs)
+    for i in range(FRAMES_A_ROW):
+        laid[:, i : i + taps, :, i] = kernel
+    return laid.view(groups, rows, FRAMES_A_ROW * inputs, FRAMES_A_ROW * outputs)
 
 
 class _RowProducts(torch.autograd.Function):
