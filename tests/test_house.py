@@ -44,7 +44,8 @@ FLOORS = [
     {"backbones"},
     {"extract", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"probing.report", "pretraining.step", "pretraining.monitor", "pretraining.start"},
+    {"pretraining.step", "pretraining.monitor", "pretraining.start"}
+    | {"probing.quick", "probing.report"},
     {"probing.benchmark", "pretraining.loop", "ablation.grid"},
     {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},

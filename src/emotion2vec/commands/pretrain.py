@@ -65,6 +65,8 @@ def pretrain(
     out: Path,
     resume: bool = False,
     set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    probe: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    probe_every: int = 500,
     flags: Flags = NO_FLAGS,
     plan: bool = False,
     no_measure: bool = False,
@@ -98,6 +100,11 @@ def pretrain(
         Go on with the run in OUT.
     set_
         A setting laid over the file, such as --set peak_lr=1e-4 or --set model.depth=6.
+    probe
+        Labelled recordings with speakers, as for emotion2vec probe: a quick probe of the encoder in
+        training, on held-out speakers, in OUT/probe.jsonl. It changes nothing of the run.
+    probe_every
+        Updates between two quick probes.
     plan
         Train nothing, write nothing: say what the run will cost.
     no_measure
@@ -107,15 +114,27 @@ def pretrain(
     quiet
         No progress bar.
     """
+    from emotion2vec.manifest import find_recordings
     from emotion2vec.pretraining.config import parse_override, read_config
     from emotion2vec.pretraining.loop import pretrain as run
+    from emotion2vec.probing.quick import QuickProbe
 
     settings = read_config(
         config, dict(parse_override(text) for text in set_ or []), flags=flags.given()
     )
     if plan:
         return _print_plan(settings, data, not no_measure, format, not quiet)
-    result = run(settings, data, out, resume=resume, progress=not quiet)
+    if probe_every < 1:
+        raise ValueError(f"--probe-every is {probe_every}; it must be a whole number from 1.")
+    result = run(
+        settings,
+        data,
+        out,
+        resume=resume,
+        probe=QuickProbe(find_recordings(probe)) if probe else None,
+        probe_every=probe_every,
+        progress=not quiet,
+    )
     if result.stopped_by:
         if result.is_main:
             print(f"stopped; the state is saved, --resume goes on with {out}.", file=sys.stderr)

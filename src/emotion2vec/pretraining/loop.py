@@ -26,7 +26,7 @@ from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, batch_loader, scan
 from emotion2vec.pretraining.distributed import Stop, gather, split
 from emotion2vec.pretraining.gauges import ranks
-from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace
+from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace, Probe
 from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import update
 from emotion2vec.pretraining.teacher import Teacher
@@ -62,6 +62,8 @@ def pretrain(
     out: str | Path,
     *,
     resume: bool = False,
+    probe: Probe | None = None,
+    probe_every: int = 500,
     progress: bool = True,
 ) -> PretrainResult:
     """Pre-train an encoder on unlabelled recordings and save it in `out/final`.
@@ -76,6 +78,8 @@ def pretrain(
         data: what to train on, as in `corpus.open_corpus`; one process reads it for all
         out: folder of the run
         resume: go on from `out/last.safetensors`
+        probe: looks at the encoder in one process; see `Monitor.look`, `probing.quick.QuickProbe`
+        probe_every: updates between two looks
         progress: show a bar
 
     Raises:
@@ -88,14 +92,11 @@ def pretrain(
     Source: paper section 3.2 and 4.1.
     """
     out = Path(out)
-    if (out / CHECKPOINT_NAME).exists() and not resume:
-        raise FileExistsError(
-            f"{out} already holds a run; add --resume to go on with it, or choose another folder."
-        )
     accelerator = Accelerator(
         mixed_precision="no",  # `update` casts by itself, in plain sight
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
+    _check_start(config, accelerator, out, resume=resume, probes=probe is not None)
     state = new_state(config, accelerator.device)
     started = start_from(state, config.init) if config.init != COLD and not resume else None
     corpus = _index(data, config, accelerator, out, progress)
@@ -107,9 +108,7 @@ def pretrain(
         if started:
             started.note(out)
         corpus.save(out / INDEX_NAME)
-        monitor = Monitor(
-            out, updates=state.updates, max_updates=config.max_updates, progress=progress
-        )
+        monitor = Monitor(out, state.updates, config.max_updates, progress, probe, probe_every)
         monitor.skip(corpus.skipped)
     try:
         with Stop() as stop:
@@ -124,6 +123,21 @@ def pretrain(
     accelerator.wait_for_everyone()
     skipped = len(monitor.skipped) if monitor else 0
     return PretrainResult(out / "final", skipped, is_main, stopped_by, accelerator.num_processes)
+
+
+def _check_start(
+    config: PretrainConfig, accelerator: Accelerator, out: Path, *, resume: bool, probes: bool
+) -> None:
+    """Refuse to begin over a run, and what only ends in waiting."""
+    if (out / CHECKPOINT_NAME).exists() and not resume:
+        raise FileExistsError(
+            f"{out} already holds a run; add --resume to go on with it, or choose another folder."
+        )
+    if probes and config.sharding == "full" and accelerator.num_processes > 1:
+        raise ValueError(
+            'a probe needs the whole encoder in one process, but sharding is "full"; leave --probe '
+            "out, and probe what the run saves."
+        )
 
 
 def _complete(
@@ -192,10 +206,7 @@ def _train(
     stop: Stop,
     out: Path,
 ) -> int:
-    """Run updates until `config.max_updates` or a signal; logs and saves regularly and at the end.
-
-    Returns the signal that ended it early, or 0.
-    """
+    """Run updates to the last, or to a signal, which is returned (else 0); log and save."""
     batches = Batches(corpus, config)
     loader = batch_loader(
         batches,
@@ -207,11 +218,12 @@ def _train(
     is_split = isinstance(state.student, FSDPModule)  # then there is no DDP around it
     student = accelerator.prepare_model(state.student, evaluation_mode=is_split)
     skipped: list[Skipped] = []
+    if monitor and not state.updates:
+        monitor.look(state.student.encoder, 0)
     pace = Pace(config, accelerator.num_processes)
 
     def save(name: str) -> None:
-        path = out / name
-        save_checkpoint(state, config, corpus.digest, path, write=accelerator.is_main_process)
+        save_checkpoint(state, config, corpus.digest, out / name, write=monitor is not None)
 
     while state.updates < config.max_updates:
         micro_batches = [_check(next(loader)) for _ in range(config.accumulate)]
@@ -220,6 +232,7 @@ def _train(
         skipped += [item for batch in micro_batches for item in batch.skipped]
         if monitor:
             monitor.bar.update()
+            pace.pause(monitor.look(state.student.encoder, state.updates))
         last = state.updates == config.max_updates
         stopped_by = 0 if last else stop.agreed()
         logs, saves = (

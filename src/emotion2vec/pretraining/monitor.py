@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.corpus import Skipped
 from emotion2vec.jsonl import read_jsonl, write_jsonl
+from emotion2vec.model import Emotion2vec
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.data import Batch
 from emotion2vec.pretraining.gauges import PARTS
@@ -35,6 +36,10 @@ TAGS = {
 }
 
 
+Probe = Callable[[Emotion2vec], Mapping[str, float]]
+"""Looks at the encoder as it is, and leaves it so: numbers by name, "ua" among them."""
+
+
 class CollapseError(RuntimeError):
     """The representation lost its variance, or the loss is no number any more."""
 
@@ -43,19 +48,33 @@ class Monitor:
     """Writes a run's metrics to its folder; only the main process has one.
 
     Args:
-        folder: the run's folder; gets `metrics.jsonl`, `skipped.jsonl` and `tensorboard/`
+        folder: the run's folder; gets `metrics.jsonl`, `probe.jsonl`, `skipped.jsonl` and
+            `tensorboard/`
         updates: finished updates; what an interrupted run logged beyond them is dropped
         max_updates: where the progress bar ends
         progress: whether to show the bar
+        probe: see `look`
+        probe_every: updates between two calls of it
     """
 
-    def __init__(self, folder: Path, *, updates: int, max_updates: int, progress: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        updates: int,
+        max_updates: int,
+        progress: bool,
+        probe: Probe | None = None,
+        probe_every: int = 500,
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
+        self.probe_path = folder / "probe.jsonl"
         self.skipped_path = folder / "skipped.jsonl"
-        lines = read_jsonl(self.path) if updates else []
-        write_jsonl([line for line in lines if line["update"] <= updates], self.path)
+        for path in (self.path, self.probe_path):
+            lines = read_jsonl(path) if updates else []
+            write_jsonl([line for line in lines if line["update"] <= updates], path)
+        self.max_updates, self.probe, self.probe_every = max_updates, probe, probe_every
         self.skipped = {
             line["key"]: line["error"]
             for line in (read_jsonl(self.skipped_path) if updates else [])
@@ -78,12 +97,7 @@ class Monitor:
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Append one line of metrics; `values["update"]` is the update they belong to."""
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(values) + "\n")
-        except OSError as error:
-            reason = f"cannot write {self.path}: {error.strerror}; free space and resume the run"
-            raise OSError(error.errno, reason) from error
+        _append(self.path, values)
         for name, value in values.items():
             if name != "update":
                 self.board.add_scalar(TAGS.get(name, f"speed/{name}"), value, values["update"])
@@ -93,10 +107,43 @@ class Monitor:
             f"rank {values['encoder_rank']:.0f}"
         )
 
+    def look(self, encoder: Emotion2vec, updates: int) -> float:
+        """Probe the encoder if it is due: before the first update, regularly, after the last.
+
+        Appends what is found to `probe.jsonl`. A probe that fails later than before the first
+        update is reported, and the run goes on. Returns the seconds that it took.
+        """
+        due = updates in (0, self.max_updates) or updates % self.probe_every == 0
+        if self.probe is None or not due:
+            return 0.0
+        begin = time.perf_counter()
+        try:
+            found = self.probe(encoder)
+        except (OSError, ValueError, RuntimeError) as error:
+            if not updates:
+                raise
+            logger.warning("the probe failed after update %d: %s", updates, error)
+            return time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        _append(self.probe_path, {"update": updates, **found, "seconds": seconds})
+        for name, value in found.items():
+            self.board.add_scalar(f"probe/{name}", value, updates)
+        logger.info("update %d: probe's UA %.1f %% in %.0f s", updates, found["ua"], seconds)
+        return seconds
+
     def close(self) -> None:
         """Finish the bar and the files."""
         self.bar.close()
         self.board.close()
+
+
+def _append(path: Path, values: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        reason = f"cannot write {path}: {error.strerror}; free space and resume the run"
+        raise OSError(error.errno, reason) from error
 
 
 class Pace:
