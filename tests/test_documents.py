@@ -74,6 +74,7 @@ def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands_in(ROOT / "README.md")}
     assert shown == {
         *(
+            "health",
             "recognize",
             "extract",
             "models",

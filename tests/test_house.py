@@ -44,12 +44,18 @@ FLOORS = [
     {"backbones"},
     {"extract", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"pretraining.step", "pretraining.monitor", "pretraining.start"}
+    {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"probing.quick", "probing.report"},
     {"probing.benchmark", "pretraining.loop", "ablation.grid"},
     {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},
-    {"commands.ablate", "commands.convert", "commands.doctor", "commands.extract"}
+    {
+        "commands.ablate",
+        "commands.convert",
+        "commands.doctor",
+        "commands.extract",
+        "commands.health",
+    }
     | {"commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
     | {"commands.recognize"},
     {"cli"},

@@ -17,6 +17,7 @@ from emotion2vec.commands.ablate import ablate
 from emotion2vec.commands.convert import convert
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
+from emotion2vec.commands.health import health
 from emotion2vec.commands.models import models
 from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
@@ -46,7 +47,7 @@ app = App(
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-_COMMANDS = (recognize, extract, models, convert, pack, pretrain, probe, ablate, doctor)
+_COMMANDS = (recognize, extract, models, convert, pack, pretrain, health, probe, ablate, doctor)
 for _place, _command in enumerate(_COMMANDS):
     app.command(_command, sort_key=_place)  # type: ignore[call-overload]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart by colour-blind readers, then two more.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#555555")
+
+_FEW = 40
+"""Points that are drawn one by one; a curve of more is smoothed."""
 
 
 def confusion_figure(matrices: dict[str, NDArray[np.int64]], labels: Sequence[str]) -> Figure:
@@ -93,6 +97,47 @@ def dots_figure(
     return figure
 
 
+@dataclass(frozen=True)
+class Panel:
+    """One picture of curves."""
+
+    title: str
+    curves: dict[str, tuple[Sequence[float], Sequence[float]]]
+    """x and y by name"""
+    log: bool = False
+    """logarithmic y; values that are not above zero are left out"""
+    lines: dict[str, float] = field(default_factory=dict)
+    """values to compare with, dashed, by name"""
+
+
+def curves_figure(panels: Sequence[Panel], *, xlabel: str) -> Figure:
+    """Curves over one axis x, three panels a row; of long curves the running mean stands out."""
+    figure, axes = _grid(len(panels), columns=3, size=(4.4, 2.9))
+    for axis, panel in zip(axes, panels, strict=True):
+        for (name, (x, y)), color in zip(panel.curves.items(), _COLORS, strict=False):
+            places, values = np.asarray(x), np.asarray(y, dtype=float)
+            kept = np.isfinite(values) & ((values > 0) | (not panel.log))
+            places, values = places[kept], values[kept]
+            marker = "o" if len(values) <= _FEW else ""
+            window = len(values) // _FEW
+            if window > 1:
+                axis.plot(places, values, color=color, alpha=0.25, linewidth=0.8)
+                values = np.convolve(values, np.ones(window) / window, "valid")
+                places = places[window // 2 :][: len(values)]
+            axis.plot(places, values, f"{marker}-", color=color, label=name, lw=1.6, ms=2.5)
+        for name, value in panel.lines.items():
+            axis.axhline(value, color="#555555", linestyle="--", linewidth=1, label=name)
+        axis.set_title(panel.title, fontsize=10, loc="left", fontweight="bold")
+        axis.set_yscale("log" if panel.log else "linear")
+        axis.set_xlabel(xlabel, fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(panel.curves) + len(panel.lines) > 1:
+            axis.legend(fontsize=7, frameon=False, ncols=2)
+    return figure
+
+
 def project(vectors: NDArray[Any], *, seed: int = 0) -> tuple[str, NDArray[Any]]:
     """Name of the method, and a point in the plane (N, 2) for each vector (N, D)."""
     try:
@@ -106,10 +151,16 @@ def project(vectors: NDArray[Any], *, seed: int = 0) -> tuple[str, NDArray[Any]]
 
 
 def _panels(count: int, *, size: float) -> tuple[Figure, list[Axes]]:
+    return _grid(count, columns=count, size=(size, size))
+
+
+def _grid(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """Return a figure and so many axes, `columns` a row, each of a size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    rows = -(-count // columns)
     # Not through pyplot: no global state, and no window where there is no screen.
-    figure = Figure(figsize=(size * count, size), layout="constrained")
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, count, i + 1) for i in range(count)]
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]

@@ -9,7 +9,7 @@ from emotion2vec.commands.output import Format
 
 # Extra -> the packages whose presence it means.
 EXTRAS = {
-    "train": ("accelerate", "tensorboard", "tomli-w"),
+    "train": ("accelerate", "matplotlib", "tensorboard", "tomli-w"),
     "eval": ("matplotlib", "scikit-learn"),
     "hf": ("transformers",),
     "media": ("av",),

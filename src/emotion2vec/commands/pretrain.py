@@ -83,8 +83,9 @@ def pretrain(
     emotion2vec pretrain configs/pretrain_base.toml --data corpus/ --out runs/warm
     --init base_libri.pt --plan
 
-    Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl and
-    OUT/tensorboard. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...
+    Writes OUT/final (the encoder), OUT/last.safetensors (to resume from), OUT/metrics.jsonl,
+    OUT/tensorboard and, when it ends, OUT/report.html, which emotion2vec health OUT makes at any
+    time. For several devices: torchrun --nproc-per-node 4 -m emotion2vec pretrain ...
     SIGTERM and Ctrl-C end a run after its update, with exit codes 143 and 130; --resume goes on.
 
     Parameters
@@ -114,9 +115,13 @@ def pretrain(
     quiet
         No progress bar.
     """
+    from accelerate import PartialState
+
     from emotion2vec.manifest import find_recordings
     from emotion2vec.pretraining.config import parse_override, read_config
+    from emotion2vec.pretraining.health import try_report
     from emotion2vec.pretraining.loop import pretrain as run
+    from emotion2vec.pretraining.monitor import CollapseError
     from emotion2vec.probing.quick import QuickProbe
 
     settings = read_config(
@@ -126,15 +131,23 @@ def pretrain(
         return _print_plan(settings, data, not no_measure, format, not quiet)
     if probe_every < 1:
         raise ValueError(f"--probe-every is {probe_every}; it must be a whole number from 1.")
-    result = run(
-        settings,
-        data,
-        out,
-        resume=resume,
-        probe=QuickProbe(find_recordings(probe)) if probe else None,
-        probe_every=probe_every,
-        progress=not quiet,
-    )
+    looks = QuickProbe(find_recordings(probe)) if probe else None
+    try:
+        result = run(
+            settings,
+            data,
+            out,
+            resume=resume,
+            probe=looks,
+            probe_every=probe_every,
+            progress=not quiet,
+        )
+    except (CollapseError, KeyboardInterrupt):
+        if PartialState().is_main_process:
+            try_report(out)
+        raise
+    if result.is_main:
+        try_report(out)
     if result.stopped_by:
         if result.is_main:
             print(f"stopped; the state is saved, --resume goes on with {out}.", file=sys.stderr)

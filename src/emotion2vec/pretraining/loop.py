@@ -26,6 +26,7 @@ from emotion2vec.pretraining.config import COLD, PretrainConfig, write_config
 from emotion2vec.pretraining.data import Batch, Batches, batch_loader, scan
 from emotion2vec.pretraining.distributed import Stop, gather, split
 from emotion2vec.pretraining.gauges import ranks
+from emotion2vec.pretraining.health import note_run
 from emotion2vec.pretraining.monitor import CollapseError, Monitor, Pace, Probe
 from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import update
@@ -108,6 +109,7 @@ def pretrain(
         if started:
             started.note(out)
         corpus.save(out / INDEX_NAME)
+        note_run(out, accelerator, corpus.lengths)
         monitor = Monitor(out, state.updates, config.max_updates, progress, probe, probe_every)
         monitor.skip(corpus.skipped)
     try:
