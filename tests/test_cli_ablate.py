@@ -62,6 +62,17 @@ def test_a_grid_leaves_what_it_promises(
     assert all(set(cell["scores"]["wa"]["of_seeds"]) == {"1", "2"} for cell in found["cells"])
 
 
+def wait_for_group(group: int, seconds: float = 30.0) -> None:
+    """Wait until no process of the group is left."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+
+
 def test_killed_and_resumed_is_the_same_table(
     words: list[str], whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +86,7 @@ def test_killed_and_resumed_is_the_same_table(
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        wait_for_group(process.pid)  # its subprocesses hold the folder until they are gone
     assert call(*words, *options, "--plan") == 0
     states = ["utterance_loss=chunk, seed 1: trained", "utterance_loss=none, seed 1: to be run"]
     assert capsys.readouterr().out.splitlines() == states
