@@ -243,9 +243,7 @@ class ShardCache:
 
     def _make_room(self, size: int) -> None:
         """Remove what was not used for longest; who still has it open reads on."""
-        for leftover in self.folder.glob(
-            ".*.tmp"
-        ):  # of a process that was killed: we hold the lock
+        for leftover in self.folder.glob(".*.tmp"):  # of a killed process: we hold the lock
             leftover.unlink()
         if self.limit_bytes is None:
             return

@@ -181,7 +181,6 @@ def table(
 def _cells(row: Mapping[str, Any]) -> list[str]:
     scored, training = len(row["scored_seeds"]), row["training"]
     difference = row["difference"].get("wa")
-    notes = [f"seed {seed}: {note}" for seed, note in row["notes"].items()]
     return [
         row["cell"],
         str(scored) if scored == row["seeds"] else f"{scored}/{row['seeds']}",
@@ -195,11 +194,15 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
           for name, form in (("spread", ".2f"), ("rank", ".0f"))),
         _number(training, "update", ".0f"),
         _duration(training.get("seconds")),
-        "; ".join(notes),
+        _notes(row),
     ]  # fmt: skip
 
 
 _BOTH = ("target", "prediction")
+
+
+def _notes(row: Mapping[str, Any]) -> str:
+    return "; ".join(f"seed {seed}: {note}" for seed, note in row["notes"].items())
 
 
 def _percent(score: Mapping[str, Any] | None) -> str:
@@ -241,8 +244,7 @@ def csv_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
             change = row["difference"].get(name, {"interval_95": (None, None)})
             line += [score.get("mean"), score.get("deviation"), *score["interval_95"]]
             line += [change.get("mean"), *change["interval_95"]]
-        notes = "; ".join(f"seed {seed}: {note}" for seed, note in row["notes"].items())
-        lines.append([*line, *map(row["training"].get, _CSV_TRAINING), notes])
+        lines.append([*line, *map(row["training"].get, _CSV_TRAINING), _notes(row)])
     return [[*header, *_CSV_TRAINING, "notes"], *lines]
 
 

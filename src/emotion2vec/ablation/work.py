@@ -45,7 +45,7 @@ def carry_out(
     out: Path,
     *,
     jobs: int = 1,
-    changed: Callable[[dict[Run, str]], None] = lambda failures: None,
+    changed: Callable[[dict[Run, str]], object] = lambda failures: None,
 ) -> dict[Run, str]:
     """Pre-train and probe all runs that are not done; returns why some failed, by run.
 

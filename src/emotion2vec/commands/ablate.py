@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -126,14 +126,13 @@ def ablate(
         runs[0].config.model, out / "baselines.json", progress=shows_bar(quiet=quiet)
     )
 
-    def write(failures: Mapping[Run, str]) -> None:
+    def write(failures: Mapping[Run, str]) -> list[dict[str, Any]]:
         rows = summarize([look(run, probing, failures) for run in runs])
         write_report(rows, baselines, probing, out, command)
+        return rows
 
-    failures = carry_out(runs, data, probing, out, jobs=jobs, changed=write)
-    write(failures)
+    rows = write(carry_out(runs, data, probing, out, jobs=jobs, changed=write))
     suffix = "txt" if format == "table" else format
     print((out / f"results.{suffix}").read_text(encoding="utf-8"), end="")
     print(f"The results and ablation.png are in {out}.", file=sys.stderr)
-    found = (look(run, probing, failures) for run in runs)
-    return SOME_FAILED if any(one.note for one in found) else 0
+    return SOME_FAILED if any(row["notes"] for row in rows) else 0
