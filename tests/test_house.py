@@ -34,9 +34,9 @@ FLOORS = [
     {"audio", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"corpus", "published.checkpoints"},
-    {"pack", "published.convert"},
-    {"published.hub"},
+    {"corpora.catalog", "corpus", "published.checkpoints"},
+    {"corpora.acted", "pack", "published.convert"},
+    {"corpora.known", "published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
     {"hf", "long", "pretraining.clusters", "pretraining.config"} | {"pretraining.distributed"},
