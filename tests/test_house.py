@@ -39,7 +39,9 @@ FLOORS = [
     {"corpora.known", "published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
-    {"hf", "long", "pretraining.clusters", "pretraining.config"} | {"pretraining.distributed"},
+    {"probing.protocols"}
+    | {"hf", "long", "pretraining.clusters", "pretraining.config"}
+    | {"pretraining.distributed"},
     {"encoding", "pretraining.costs"},
     {"backbones"},
     {"extract", "recognize"},

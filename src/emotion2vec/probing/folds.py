@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,11 @@ class Fold(NamedTuple):
     valid: tuple[Record, ...]
     test: tuple[Record, ...]
 
+    @property
+    def seen(self) -> tuple[Record, ...]:
+        """All that may be learned from: the training part, and validation unless it is the test."""
+        return self.train if self.valid == self.test else (*self.train, *self.valid)
+
 
 class Folds(NamedTuple):
     """Splits of a corpus, and where they come from."""
@@ -26,21 +31,34 @@ class Folds(NamedTuple):
     folds: tuple[Fold, ...]
     protocol: str
     """a sentence that a reader can repeat them by"""
+    name: str = "own"
+    """of the protocol, as in `emotion2vec.probing.protocols.PROTOCOLS`; "own" for a file's folds"""
+    validation: str = "given with the folds"
+    """where the validation parts come from"""
+    starred: bool = False
+    """whether validation is the test part, as in the paper's starred rows"""
+
+
+Parts = Mapping[str, Sequence[Record]]
+"""The recordings of "train", "test" and, where they are given, "valid"."""
 
 
 def folds_from_file(
-    path: str | Path, records: Sequence[Record], *, name: str | None = None, seed: int = 0
+    path: str | Path,
+    records: Sequence[Record],
+    *,
+    name: str | None = None,
+    validation: str = "speakers",
+    seed: int = 0,
 ) -> Folds:
     """The folds in a JSON file: `{name: {"folds": [{"train": [keys], "test": [keys]}, ...]}}`.
-
-    Where a fold has no `valid` part, it is cut from the training part, by speaker where the
-    records have any.
 
     Args:
         path: the file
         records: all recordings of the corpus
         name: which entry of the file; its first one if None
-        seed: of the cut
+        validation: where it comes from if a fold has no `valid` part, see `VALIDATIONS`
+        seed: of that cut
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -59,12 +77,9 @@ def folds_from_file(
             f"{path} names {len(missing)} recordings that are not given, such as "
             f"{sorted(missing)[0]!r}; give the whole corpus."
         )
-    folds = [
-        _with_valid({side: [by_key[key] for key in keys] for side, keys in part.items()}, seed)
-        for part in parts
-    ]
-    cut = "" if all("valid" in part for part in parts) else f"; {_CUT} with seed {seed}"
-    return Folds(tuple(folds), f"{len(folds)} folds {name!r} of {path.name}{cut}")
+    sides = [{side: [by_key[key] for key in keys] for side, keys in part.items()} for part in parts]
+    sentence = f"{len(parts)} folds {name!r} of {path.name}"
+    return complete(sides, sentence, validation=validation, seed=seed)
 
 
 def _read_parts(path: Path, name: str | None) -> tuple[str, list[dict[str, list[str]]]]:
@@ -91,12 +106,15 @@ def _read_parts(path: Path, name: str | None) -> tuple[str, list[dict[str, list[
     return name, parts
 
 
-def folds_by_speaker(records: Sequence[Record], num_folds: int, *, seed: int = 0) -> Folds:
+def folds_by_speaker(
+    records: Sequence[Record], num_folds: int, *, validation: str = "speakers", seed: int = 0
+) -> Folds:
     """Folds in which every speaker is tested once and never trained on at the same time.
 
     Args:
         records: all recordings, each with a speaker
         num_folds: how many; at most as many as speakers
+        validation: where it comes from, see `VALIDATIONS`
         seed: which speakers go together
 
     Raises:
@@ -106,25 +124,42 @@ def folds_by_speaker(records: Sequence[Record], num_folds: int, *, seed: int = 0
     >>> [len(fold.test) for fold in folds_by_speaker(clips, 2).folds]
     [6, 6]
     """
-    without = sum(record.speaker is None for record in records)
-    if without:
-        raise ValueError(
-            f"{without} recordings have no speaker; add them to the manifest or give --folds FILE."
-        )
-    speakers = sorted({str(record.speaker) for record in records})
+    speakers = speakers_of(records)
     if not 2 <= num_folds <= len(speakers) or len(speakers) < 3:
         raise ValueError(
             f"{num_folds} folds of {len(speakers)} speakers cannot be made; choose from 2 to the "
             "number of speakers, and have at least 3: one each to train, validate and test."
         )
     drawn = np.random.default_rng(seed).permutation(speakers)
-    folds = []
-    for tested in np.array_split(drawn, num_folds):
-        train = [record for record in records if record.speaker not in tested]
-        test = [record for record in records if record.speaker in tested]
-        folds.append(_with_valid({"train": train, "test": test}, seed))
-    protocol = f"{num_folds} folds by speaker with seed {seed}; {_CUT} with seed {seed}"
-    return Folds(tuple(folds), protocol)
+    parts = [
+        held_out(records, [record.speaker in tested for record in records])
+        for tested in map(set, np.array_split(drawn, num_folds))
+    ]
+    sentence = f"{num_folds} folds by speaker with seed {seed}"
+    return complete(parts, sentence, name="speaker-folds", validation=validation, seed=seed)
+
+
+def speakers_of(records: Sequence[Record]) -> list[str]:
+    """The speakers, sorted.
+
+    Raises:
+        ValueError: if a recording has none
+    """
+    without = sum(record.speaker is None for record in records)
+    if without:
+        raise ValueError(
+            f"{without} recordings have no speaker; add them to the manifest or give --folds FILE."
+        )
+    return sorted({str(record.speaker) for record in records})
+
+
+def held_out(records: Sequence[Record], tested: Sequence[bool]) -> Parts:
+    """The recordings in two parts: those that are tested, and the others to train on."""
+    pairs = list(zip(records, tested, strict=True))
+    return {
+        "train": [record for record, is_tested in pairs if not is_tested],
+        "test": [record for record, is_tested in pairs if is_tested],
+    }
 
 
 def make_folds(
@@ -145,22 +180,92 @@ def make_folds(
     return folds_from_file(path, records, name=name)
 
 
-_CUT = "validation is a fifth of the training speakers"
+def _some(names: Sequence[str], seed: int) -> set[str]:
+    """Return a fifth of the names, drawn."""
+    names = sorted(set(names))
+    count = max(1, round(len(names) / 5))
+    return set(np.random.default_rng(seed).choice(names, count, replace=False).tolist())
 
 
-def _with_valid(parts: dict[str, list[Record]], seed: int) -> Fold:
-    """Return the fold; a missing validation part is cut from the training part."""
-    train, valid = parts["train"], parts.get("valid")
-    if valid is None:
-        unknown = any(record.speaker is None for record in train)
-        # Without speakers every recording counts as one: the cut is then a random one.
-        owner = {r.key: r.key if unknown else str(r.speaker) for r in train}
-        owners = sorted(set(owner.values()))
-        count = max(1, round(len(owners) / 5))
-        chosen = set(np.random.default_rng(seed).choice(owners, count, replace=False))
-        valid = [record for record in train if owner[record.key] in chosen]
-        train = [record for record in train if owner[record.key] not in chosen]
-    return check_parts(Fold(tuple(train), tuple(valid), tuple(parts["test"])))
+def _speakers(train: Sequence[Record], test: Sequence[Record], seed: int) -> list[bool]:
+    chosen = _some([str(record.speaker) for record in train], seed)
+    return [record.speaker in chosen for record in train]
+
+
+def _next_speaker(train: Sequence[Record], test: Sequence[Record], seed: int) -> list[bool]:
+    last = max(str(record.speaker) for record in test)
+    speakers = sorted({str(record.speaker) for record in train})
+    chosen = next((speaker for speaker in speakers if speaker > last), speakers[0])
+    return [record.speaker == chosen for record in train]
+
+
+def _clips(train: Sequence[Record], test: Sequence[Record], seed: int) -> list[bool]:
+    chosen = _some([record.key for record in train], seed)
+    return [record.key in chosen for record in train]
+
+
+class Validation(NamedTuple):
+    """A way to cut validation from the training part."""
+
+    choose: Callable[[Sequence[Record], Sequence[Record], int], list[bool]]
+    """training part, test part, seed -> whether each training recording validates"""
+    sentence: str
+
+
+VALIDATIONS = {
+    "speakers": Validation(_speakers, "validation is a fifth of the training speakers"),
+    # Each speaker validates once where each is tested once: the paper's 8/1/1 of IEMOCAP.
+    "next-speaker": Validation(
+        _next_speaker, "validation is the training speaker who follows the tested one by name"
+    ),
+    # As the official script of IEMOCAP does it; validation then hears the training speakers.
+    "clips": Validation(_clips, "validation is a fifth of the training clips"),
+}
+"""Where validation can come from."""
+
+
+def complete(
+    parts: Sequence[Parts],
+    sentence: str,
+    *,
+    name: str = "own",
+    validation: str = "speakers",
+    seed: int = 0,
+) -> Folds:
+    """The folds of these parts; a missing validation part is cut from the training part.
+
+    Args:
+        parts: of each fold, "train", "test" and perhaps "valid"
+        sentence: where they come from
+        name: of the protocol
+        validation: where it comes from where it is not given; a fifth of the clips instead of the
+            speakers where these are not known
+        seed: of the cut
+
+    Raises:
+        ValueError: for an unknown validation, or if a part is empty
+    """
+    if validation not in VALIDATIONS:
+        raise ValueError(f"validation is {validation!r}; choose one of {', '.join(VALIDATIONS)}.")
+    uncut = [part for part in parts if "valid" not in part]
+    if not uncut:
+        return Folds(tuple(map(_as_fold, parts)), sentence, name)
+    if any(record.speaker is None for part in uncut for record in part["train"]):
+        validation = "clips"
+    choose, where = VALIDATIONS[validation]
+    folds = []
+    for part in parts:
+        if "valid" not in part:
+            train, test = part["train"], part["test"]
+            cut = held_out(train, choose(train, test, seed))
+            part = {"train": cut["train"], "valid": cut["test"], "test": test}
+        folds.append(_as_fold(part))
+    where += "" if validation == "next-speaker" else f" with seed {seed}"
+    return Folds(tuple(folds), f"{sentence}; {where}", name, where.removeprefix("validation is "))
+
+
+def _as_fold(parts: Parts) -> Fold:
+    return check_parts(Fold(*(tuple(parts[side]) for side in ("train", "valid", "test"))))
 
 
 def check_parts(fold: Fold) -> Fold:
@@ -178,6 +283,9 @@ def check_parts(fold: Fold) -> Fold:
 
 
 def shared_speakers(fold: Fold) -> int:
-    """Speakers who are both in the test part and in what the probe was trained or chosen on."""
-    seen = {record.speaker for record in (*fold.train, *fold.valid)} - {None}
+    """Speakers who are both in the test part and in what the probe was trained or chosen on.
+
+    Where validation is the test part (`Folds.starred`), those in both training and test.
+    """
+    seen = {record.speaker for record in fold.seen} - {None}
     return len(seen & {record.speaker for record in fold.test})
