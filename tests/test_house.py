@@ -21,7 +21,9 @@ FLOORS = [
     {
         "config",
         "atomic",
+        "caches",
         "dropout",
+        "frame_store",
         "listings",
         "losses",
         "media",
@@ -44,7 +46,7 @@ FLOORS = [
     | {"pretraining.distributed"},
     {"encoding", "pretraining.costs"},
     {"backbones"},
-    {"extract", "recognize"},
+    {"extract", "frame_cache", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"probing.quick", "probing.report"},

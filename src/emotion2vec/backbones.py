@@ -79,7 +79,10 @@ def _logmel(name: str, layer: Layer, device: str | None) -> Backbone:
         raise ValueError("logmel has neither a model nor layers; ask for plain logmel.")
     nothing = np.zeros((0, MEL_BANDS), np.float32)
     return Backbone(
-        "logmel", MEL_BANDS, "1", lambda clips: [Encoded(log_mel(clip), nothing) for clip in clips]
+        "logmel",
+        MEL_BANDS,
+        "logmel-1",
+        lambda clips: [Encoded(log_mel(clip), nothing) for clip in clips],
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from emotion2vec.atomic import atomic_path
 from emotion2vec.audio import Waveform, load_audio
+from emotion2vec.caches import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -215,9 +216,8 @@ class ShardCache:
     """
 
     def __init__(self, limit_bytes: int | None = None, folder: str | Path | None = None) -> None:
-        cache = os.environ.get("EMOTION2VEC_CACHE") or Path.home() / ".cache" / "emotion2vec"
         self.limit_bytes = limit_bytes
-        self.folder = Path(folder or Path(cache) / "shards").expanduser()
+        self.folder = Path(folder or cache_folder() / "shards").expanduser()
 
     def get(self, shard: Shard) -> Path:
         """The shard's copy in the cache, fetched if it is not there.

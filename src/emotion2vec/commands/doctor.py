@@ -109,6 +109,7 @@ def _sound() -> dict[str, Any]:
 def _caches() -> dict[str, Any]:
     from huggingface_hub import constants
 
+    from emotion2vec.caches import cache_folder
     from emotion2vec.published.hub import conversions_folder
 
     downloads, conversions = constants.HF_HUB_CACHE, conversions_folder()
@@ -117,6 +118,7 @@ def _caches() -> dict[str, Any]:
         "downloads": downloads,
         "conversions": str(conversions),
         "converted models": ", ".join(models) or "none",
+        "frames": str(cache_folder() / "frames"),
         "hub": constants.ENDPOINT,
         "offline": "yes (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "no",
     }

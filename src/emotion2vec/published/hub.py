@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emotion2vec.caches import cache_folder
 from emotion2vec.published.checkpoints import SETTINGS, is_own_format, weights_names
 from emotion2vec.published.convert import CONVERSION_NAME, convert_checkpoint
 
@@ -323,9 +323,7 @@ def conversions_folder(cache_dir: str | Path | None = None) -> Path:
     >>> conversions_folder("cache").parts[0]
     'cache'
     """
-    if cache_dir is None:
-        cache_dir = os.environ.get("EMOTION2VEC_CACHE") or Path.home() / ".cache" / "emotion2vec"
-    return Path(cache_dir).expanduser() / _FORMAT
+    return Path(cache_dir or cache_folder()).expanduser() / _FORMAT
 
 
 def _convert_once(name: str, fetched: _Fetched, cache_dir: str | Path | None) -> Path:
