@@ -19,10 +19,11 @@ from emotion2vec.jsonl import write_jsonl
 from emotion2vec.manifest import Record
 from emotion2vec.metrics import bootstrap_difference, bootstrap_interval
 from emotion2vec.pretraining.config import PretrainConfig, write_config
+from emotion2vec.probing.baselines import constant_baseline
 from emotion2vec.probing.folds import Folds, folds_by_speaker
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import ProbeResult, constant_baseline
 from emotion2vec.probing.report import to_json
+from emotion2vec.probing.results import ProbeResult
 
 CONFIG = PretrainConfig(model=Emotion2vecConfig(**TINY), top_k=2, max_updates=4)
 MOODS = ("happy", "sad")

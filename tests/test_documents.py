@@ -18,7 +18,7 @@ from emotion2vec.backbones import random_encoder
 from emotion2vec.cli import app
 from emotion2vec.manifest import read_manifest
 from emotion2vec.probing.folds import folds_from_file, shared_speakers
-from emotion2vec.probing.probe import label_set
+from emotion2vec.probing.tasks import label_set
 
 MOODS = ROOT / "data" / "moods"
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

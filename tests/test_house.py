@@ -24,6 +24,7 @@ FLOORS = [
         "caches",
         "dropout",
         "frame_store",
+        "concordance",
         "listings",
         "losses",
         "media",
@@ -40,16 +41,16 @@ FLOORS = [
     {"corpora.acted", "pack", "published.convert"},
     {"corpora.known", "published.hub"},
     {"pretrained"},
-    {"model", "pretraining.teacher", "probing.heads", "probing.folds"},
-    {"probing.protocols"}
-    | {"hf", "long", "pretraining.clusters", "pretraining.config"}
-    | {"pretraining.distributed"},
-    {"encoding", "pretraining.costs"},
+    {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},
+    {"hf", "long", "pretraining.clusters", "pretraining.config"}
+    | {"pretraining.distributed"}
+    | {"probing.protocols", "probing.tasks", "probing.training"},
+    {"encoding", "pretraining.costs", "probing.results"},
     {"backbones"},
     {"extract", "frame_cache", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
-    | {"probing.quick", "probing.report"},
+    | {"probing.baselines", "probing.quick", "probing.report"},
     {"probing.benchmark", "pretraining.loop", "ablation.grid"},
     {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},

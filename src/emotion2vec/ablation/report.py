@@ -19,7 +19,7 @@ from emotion2vec.jsonl import read_jsonl
 from emotion2vec.metrics import bootstrap_difference
 from emotion2vec.plots import dots_figure
 from emotion2vec.pretraining.checkpoint import load_student
-from emotion2vec.probing.probe import ProbeResult
+from emotion2vec.probing.results import ProbeResult
 
 SCORES = ("wa", "ua", "wf1")
 
@@ -93,7 +93,7 @@ def _row(cell: Cell, found: Sequence[Found], first: Mapping[int, ProbeResult]) -
 
 
 def _score(results: Mapping[int, ProbeResult], name: str) -> dict[str, Any]:
-    values = {seed: getattr(result.mean(), name) for seed, result in sorted(results.items())}
+    values = {seed: result.mean()[name] for seed, result in sorted(results.items())}
     together = ProbeResult("", tuple(run for result in results.values() for run in result.runs))
     return {
         "mean": float(np.mean([*values.values()])),
@@ -124,8 +124,8 @@ def _difference(first: Sequence[ProbeResult], second: Sequence[ProbeResult]) -> 
     return {
         name: {
             "mean": float(
-                np.mean([getattr(result.mean(), name) for result in second])
-                - np.mean([getattr(result.mean(), name) for result in first])
+                np.mean([result.mean()[name] for result in second])
+                - np.mean([result.mean()[name] for result in first])
             ),
             "interval_95": bootstrap_difference(
                 truth, sides[: len(first)], sides[len(first) :], groups, score=name
@@ -153,7 +153,7 @@ def table(
     """The rows side by side, scores in percent; under them the baselines and what is what."""
     lines = [list(COLUMNS), *(_cells(row) for row in rows)]
     for result in baselines:
-        scores = [f"{100 * getattr(result.mean(), name):.1f}" for name in SCORES]
+        scores = [f"{100 * result.mean()[name]:.1f}" for name in SCORES]
         lines.append([result.name, "", *scores, *[""] * (len(COLUMNS) - 5)])
     widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
     text = [
@@ -263,7 +263,7 @@ def as_json(
         "baselines": [
             {
                 "name": result.name,
-                **{name: float(getattr(result.mean(), name)) for name in SCORES},
+                **{name: float(result.mean()[name]) for name in SCORES},
                 "interval_95": {name: result.interval(name) for name in SCORES},
             }
             for result in baselines
@@ -298,7 +298,7 @@ def write(
     figure = dots_figure(
         {name.replace("+", "\n"): [*score["of_seeds"].values()] for name, score in scores.items()},
         [score["interval_95"] for score in scores.values()],
-        {result.name: result.mean().wa for result in baselines},
+        {result.name: result.mean()["wa"] for result in baselines},
         label="WA: a dot a seed, their mean, 95 % interval over speakers",
     )
     with atomic_path(out / "ablation.png") as path:

@@ -14,8 +14,8 @@ from emotion2vec.config import Emotion2vecConfig
 from emotion2vec.probing.benchmark import plain_baselines, probe_backbone, readable
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import ProbeResult
 from emotion2vec.probing.report import from_dict, to_json
+from emotion2vec.probing.results import ProbeResult
 
 RANDOM = "random weights"
 """Name of the baseline that is an encoder like the grid's without any training."""

@@ -95,7 +95,7 @@ def ablate(
     from emotion2vec.manifest import find_recordings
     from emotion2vec.probing.folds import make_folds
     from emotion2vec.probing.heads import HeadConfig
-    from emotion2vec.probing.probe import label_set
+    from emotion2vec.probing.tasks import label_set
 
     if min(seeds, jobs, probe_seeds) < 1:
         raise ValueError(

@@ -14,19 +14,13 @@ from numpy.typing import NDArray
 from emotion2vec.atomic import atomic_path
 from emotion2vec.backbones import Backbone, load_backbone
 from emotion2vec.plots import confusion_figure, map_figure
+from emotion2vec.probing.baselines import constant_baseline, statistics_baseline
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import (
-    Frames,
-    ProbeResult,
-    constant_baseline,
-    extract_frames,
-    label_set,
-    probe,
-    statistics_baseline,
-    without,
-)
+from emotion2vec.probing.probe import extract_frames, probe, without
 from emotion2vec.probing.report import table, to_json
+from emotion2vec.probing.results import ProbeResult
+from emotion2vec.probing.tasks import Frames, label_set
 
 SMALLEST_MAP = 8
 """Clips under which a map shows nothing, and t-SNE refuses."""
@@ -74,7 +68,7 @@ def benchmark(
 
     Raises:
         FileNotFoundError: if a model is not there
-        ValueError: as `emotion2vec.probing.probe.label_set`; without models or seeds; if no
+        ValueError: as `emotion2vec.probing.tasks.label_set`; without models or seeds; if no
             recording of a part can be read
     """
     head = head or HeadConfig()
@@ -113,7 +107,7 @@ def probe_backbone(
     """Scores of a backbone's frames, the frames, and by key the errors of recordings without any.
 
     Raises:
-        ValueError: as `emotion2vec.probing.probe.label_set`; if no recording of a part can be read
+        ValueError: as `emotion2vec.probing.tasks.label_set`; if no recording of a part can be read
     """
     frames, failed = extract_frames(folds, backbone, progress=progress)
     folds = readable(folds, failed)
@@ -175,7 +169,7 @@ def write_report(found: Benchmark, out: str | Path) -> None:
             "frozen features, mean over frames": found.vectors[model.name],
             "first layer of the probe": first.embeddings,
         }
-        _save(map_figure(panels, first.truth), out / "map.png")
+        _save(map_figure(panels, [str(label) for label in first.truth]), out / "map.png")
 
 
 def short_name(name: str) -> str:

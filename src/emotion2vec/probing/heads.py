@@ -1,27 +1,31 @@
-"""The paper's probe: two linear layers on frozen frames, and how it is trained.
+"""Heads on frozen frames; the paper's is two linear layers.
 
-N clips, T frames of a clip, F frames of all clips together, D width, C classes.
+Some heads hold several runs side by side, which differ in the seed of their weights only: they read
+the frames once for all, and answer as each would alone.
+
+N clips, T frames of a clip, F frames of all clips together, D width, L layers, R runs, H hidden
+units, C outputs (classes or values).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from emotion2vec.metrics import classification_scores
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """How the probe is trained; the defaults are the official script's."""
+    """Which head, and how it is trained; the defaults are the paper's and its official script's."""
 
+    name: str = "linear"
+    """in `HEADS`, or "logistic", see `emotion2vec.probing.statistics`"""
     hidden_dim: int = 256
     epochs: int = 100
     batch_size: int = 128
@@ -32,141 +36,114 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         """Refuse a head that would not be trained."""
+        if self.name not in (*HEADS, "logistic"):
+            raise ValueError(
+                f"the head is {self.name!r}; choose one of {', '.join(HEADS)}, logistic."
+            )
         for name in ("hidden_dim", "epochs", "batch_size", "step_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
 
 
-class LinearProbe(nn.Module):
-    """Linear, ReLU, mean over each clip's frames, linear: logits (N, C).
+class Linears(nn.Module):
+    """R linear layers side by side."""
+
+    def __init__(self, layers: Iterable[nn.Linear]) -> None:
+        super().__init__()
+        layers = list(layers)
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, R, out) for one input of all runs, (N, in), or one of each, (N, R, in)."""
+        if x.dim() == 2:  # one product as wide as all runs
+            both = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
+            return both.unflatten(1, self.weight.shape[:2])
+        return torch.einsum("nri,roi->nro", x, self.weight) + self.bias
+
+
+class Head(nn.Module):
+    """Frames (F, D) or (F, L, D), lengths (N,) -> outputs (N, R, C); of frame values (F, R, C)."""
+
+    stacks = False
+    """whether it can hold more than one run"""
+
+
+class LinearProbe(Head):
+    """Linear, ReLU, mean over each clip's frames, linear: logits (N, R, C).
 
     Clips stand one after the other instead of side by side, so that nothing is padded.
+
+    Args:
+        input_dim: D
+        num_outputs: C
+        hidden_dim: H
+        seeds: of the runs' weights, R of them
 
     Source: paper section 4.2; official downstream `BaseModel`.
 
     >>> LinearProbe(48, 4)(torch.zeros(10, 48), torch.tensor([7, 3])).shape
-    torch.Size([2, 4])
+    torch.Size([2, 1, 4])
     """
 
-    def __init__(self, input_dim: int, num_classes: int, hidden_dim: int = 256) -> None:
+    stacks = True
+
+    def __init__(
+        self, input_dim: int, num_outputs: int, hidden_dim: int = 256, seeds: Sequence[int] = (0,)
+    ) -> None:
         super().__init__()
-        self.hidden = nn.Linear(input_dim, hidden_dim)
-        self.output = nn.Linear(hidden_dim, num_classes)
+        layers = drawn(
+            seeds, lambda: (nn.Linear(input_dim, hidden_dim), nn.Linear(hidden_dim, num_outputs))
+        )
+        self.hidden, self.output = (Linears(each) for each in zip(*layers, strict=True))
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Return logits for frames (F, D) of clips with `lengths` (N,) frames each."""
         return self.output(self.embed(frames, lengths))
 
     def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """Return what the paper's maps show, (N, hidden): the mean of the first layer's output."""
-        hidden = F.relu(self.hidden(frames))
-        clip = torch.repeat_interleave(lengths)  # (F,), the clip of each frame
-        sums = hidden.new_zeros(len(lengths), hidden.shape[1]).index_add(0, clip, hidden)
-        return sums / lengths.unsqueeze(1)
+        """Return what the paper's maps show, (N, R, H): the mean of the first layer's output."""
+        return mean_over_clips(F.relu(self.hidden(frames)), lengths)
 
 
-class FrameSet(NamedTuple):
-    """Clips one after the other, with a class for each."""
+class FrameProbe(LinearProbe):
+    """Linear, ReLU, linear on every frame: values (F, R, C), one each 20 ms."""
 
-    frames: Tensor
-    """(F, D)"""
-    lengths: Tensor
-    """(N,)"""
-    classes: Tensor
-    """(N,)"""
-
-    @classmethod
-    def from_clips(cls, clips: Sequence[NDArray[np.float32]], classes: Sequence[int]) -> FrameSet:
-        """Join clips (T, D)."""
-        return cls(
-            torch.from_numpy(np.concatenate(clips)),
-            torch.tensor([len(clip) for clip in clips]),
-            torch.tensor(classes),
-        )
-
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[FrameSet]:
-        """Sets of at most `size` clips, in `order` (N,) where it is given."""
-        order = torch.arange(len(self.lengths)) if order is None else order
-        ends = self.lengths.cumsum(0)
-        for chosen in order.split(size):
-            spans = zip((ends - self.lengths)[chosen].tolist(), ends[chosen].tolist(), strict=True)
-            frames = torch.cat([self.frames[start:end] for start, end in spans])
-            yield FrameSet(frames, self.lengths[chosen], self.classes[chosen])
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return values for frames (F, D)."""
+        return self.output(F.relu(self.hidden(frames)))
 
 
-@dataclass(frozen=True)
-class FittedProbe:
-    """A trained probe and what it was chosen by."""
+def drawn(seeds: Sequence[int], make: Callable[[], Made]) -> list[Made]:
+    """What `make` draws with each seed; torch's own generator is left as it was."""
+    found = []
+    for seed in seeds:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            found.append(make())
+    return found
 
-    probe: LinearProbe
-    epoch: int
-    """the chosen epoch, from 1"""
-    valid_wa: float
 
+def mean_over_clips(x: Tensor, lengths: Tensor) -> Tensor:
+    """The mean (N, ...) over each clip's frames of x (F, ...).
 
-def fit_probe(
-    train: FrameSet,
-    valid: FrameSet,
-    num_classes: int,
-    *,
-    config: HeadConfig | None = None,
-    seed: int = 0,
-) -> FittedProbe:
-    """The probe of the epoch with the best WA on `valid`; the first one of equals.
-
-    RMSprop with momentum 0.9; learning rate and momentum move in opposite triangles of 20 epochs.
-
-    Source: official `iemocap_downstream` script.
+    >>> mean_over_clips(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([2, 1])).tolist()
+    [[2.0], [5.0]]
     """
-    config = config or HeadConfig()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        probe = LinearProbe(train.frames.shape[1], num_classes, config.hidden_dim)
-    generator = np.random.default_rng(seed)
-    trainer = ProbeTrainer(probe, config)
-    best, best_wa, best_epoch = probe.state_dict(), -1.0, 0
-    for epoch in range(1, config.epochs + 1):
-        trainer.epoch(train, torch.from_numpy(generator.permutation(len(train.lengths))))
-        wa = classification_scores(valid.classes.tolist(), predict(probe, valid).tolist()).wa
-        if wa > best_wa:
-            best = {name: value.clone() for name, value in probe.state_dict().items()}
-            best_wa, best_epoch = wa, epoch
-    probe.load_state_dict(best)
-    return FittedProbe(probe, best_epoch, best_wa)
+    # A product with (N, F) is faster here, backward too, than sums by index.
+    shares = (clip_of_frame(lengths) == torch.arange(len(lengths), device=x.device)[:, None]).to(x)
+    means = (shares / lengths[:, None]) @ x.flatten(1)
+    return means.unflatten(1, x.shape[1:])
 
 
-class ProbeTrainer:
-    """Optimizer and schedule of the official script, one epoch at a time."""
+def clip_of_frame(lengths: Tensor) -> Tensor:
+    """The number of the clip that each frame belongs to, (F,).
 
-    def __init__(self, probe: LinearProbe, config: HeadConfig) -> None:
-        self.probe, self.config = probe, config
-        self.optimizer = torch.optim.RMSprop(probe.parameters(), lr=config.lr, momentum=0.9)
-        self.schedule = torch.optim.lr_scheduler.CyclicLR(
-            self.optimizer, config.lr, config.max_lr, step_size_up=config.step_epochs
-        )
-
-    def epoch(self, train: FrameSet, order: Tensor | None = None) -> float:
-        """One pass over the clips in `order`; the mean of the batches' losses."""
-        losses = []
-        for batch in train.batches(self.config.batch_size, order):
-            loss = F.cross_entropy(self.probe(batch.frames, batch.lengths), batch.classes)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-        self.schedule.step()
-        return float(torch.stack(losses).mean())
+    >>> clip_of_frame(torch.tensor([2, 1])).tolist()
+    [0, 0, 1]
+    """
+    return torch.repeat_interleave(lengths)
 
 
-@torch.no_grad()
-def predict(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.int64]:
-    """The class of each clip, (N,)."""
-    logits = [probe(batch.frames, batch.lengths) for batch in clips.batches(batch_size)]
-    return torch.cat(logits).argmax(dim=1).numpy()
-
-
-@torch.no_grad()
-def embed(probe: LinearProbe, clips: FrameSet, batch_size: int = 128) -> NDArray[np.float32]:
-    """The probe's first layer of each clip, (N, hidden)."""
-    vectors = [probe.embed(batch.frames, batch.lengths) for batch in clips.batches(batch_size)]
-    return torch.cat(vectors).numpy()
+HEADS: dict[str, type[Head]] = {"linear": LinearProbe, "frames": FrameProbe}
+"""By name; each is made with the arguments of `LinearProbe`."""

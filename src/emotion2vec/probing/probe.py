@@ -1,123 +1,29 @@
-"""The paper's linear probe over folds and seeds, and the baselines beside it.
+"""Heads on frozen frames over folds and seeds: fitted on train, chosen on validation, tested.
 
-N clips, D width.
+N clips, T frames of a clip, D width, R runs (seeds), C classes or values.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from emotion2vec.backbones import Backbone
 from emotion2vec.extract import extract
 from emotion2vec.manifest import Record
-from emotion2vec.metrics import (
-    ClassificationScores,
-    bootstrap_interval,
-    classification_scores,
-    confusion_matrix,
-)
 from emotion2vec.probing.folds import Fold, Folds, check_parts
-from emotion2vec.probing.heads import FrameSet, HeadConfig, embed, fit_probe, predict
-
-
-@dataclass(frozen=True)
-class Run:
-    """One fold tested with one seed."""
-
-    fold: int
-    """from 1"""
-    seed: int
-    keys: tuple[str, ...]
-    speakers: tuple[str | None, ...]
-    truth: tuple[str, ...]
-    prediction: tuple[str, ...]
-    note: str = ""
-    """what was chosen on the validation part"""
-    embeddings: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    """(clips, hidden), the probe's first layer, which the paper's maps show; None without one"""
-
-    @property
-    def scores(self) -> ClassificationScores:
-        """Scores on this fold's test part."""
-        return classification_scores(self.truth, self.prediction)
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """All runs of one representation, in order of seed, then fold."""
-
-    name: str
-    runs: tuple[Run, ...]
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds that were run."""
-        return sorted({run.seed for run in self.runs})
-
-    def pooled(self, seed: int) -> ClassificationScores:
-        """Scores over the test clips of all folds together, with one seed."""
-        truth, prediction = self._joined([run for run in self.runs if run.seed == seed])
-        return classification_scores(truth, prediction)
-
-    def mean(self) -> ClassificationScores:
-        """The mean over seeds of the pooled scores."""
-        return ClassificationScores(*np.mean([self.pooled(seed) for seed in self.seeds], axis=0))
-
-    def deviation(self) -> ClassificationScores:
-        """The standard deviation over seeds of the pooled scores; 0 with one seed."""
-        return ClassificationScores(*np.std([self.pooled(seed) for seed in self.seeds], axis=0))
-
-    def interval(self, score: str = "wa") -> tuple[float, float]:
-        """95 % interval of a pooled score over speakers (clips, where speakers are not known)."""
-        truth, prediction = self._joined(self.runs)
-        groups = [
-            speaker if speaker is not None else key
-            for run in self.runs
-            for speaker, key in zip(run.speakers, run.keys, strict=True)
-        ]
-        return bootstrap_interval(truth, prediction, groups, score=score)
-
-    def confusion(self, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Counts over all runs, rows are the truth."""
-        return confusion_matrix(*self._joined(self.runs), labels)
-
-    @staticmethod
-    def _joined(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
-        truth = [label for run in runs for label in run.truth]
-        return truth, [label for run in runs for label in run.prediction]
-
-
-def label_set(folds: Folds) -> list[str]:
-    """The emotions in the folds, sorted.
-
-    Raises:
-        ValueError: if a recording has no emotion, or a fold tests one that it does not train on
-    """
-    for number, fold in enumerate(folds.folds, start=1):
-        bare = [r.key for part in fold for r in part if r.emotion is None]
-        if bare:
-            raise ValueError(
-                f"{len(bare)} recordings have no label 'emotion', such as {bare[0]!r}; "
-                "add it to the manifest or leave them out."
-            )
-        known = {r.emotion for r in fold.train}
-        unknown = sorted({str(r.emotion) for r in (*fold.valid, *fold.test)} - known)
-        if unknown:
-            raise ValueError(
-                f"fold {number} tests the label {unknown[0]!r}, which its training part lacks "
-                f"(it has {', '.join(sorted(map(str, known)))}); mend the label or the folds."
-            )
-    return sorted({str(r.emotion) for fold in folds.folds for part in fold for r in part})
-
-
-Frames = Mapping[str, NDArray[np.float32]]
-"""(T, D) by key"""
+from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.results import ProbeResult, run_of
+from emotion2vec.probing.statistics import chosen, fit_statistics, summarize
+from emotion2vec.probing.tasks import TASKS, Answer, Frames, Task, label_set, truth
+from emotion2vec.probing.training import ClipSet, Fitted, fit_heads, predict
 
 
 def extract_frames(
@@ -147,101 +53,142 @@ def without(folds: Folds, keys: Collection[str]) -> Folds:
     return folds._replace(folds=tuple(check_parts(fold) for fold in kept))
 
 
+@dataclass(frozen=True)
+class FittedHeads:
+    """Heads trained on one fold, one for each seed, ready for clips of any origin."""
+
+    task: Task
+    outputs: Sequence[str]
+    """the classes, or the names of the values"""
+    seeds: Sequence[int]
+    notes: Sequence[str]
+    """for each seed, what was chosen on the validation part"""
+    fitted: Sequence[Fitted]
+    """trained heads; none where a search over statistics was fitted"""
+    search: Any = None
+    scale: tuple[Tensor, Tensor] = (torch.zeros(1), torch.ones(1))
+    """mean and standard deviation (C,) of the training part's values"""
+
+    def answers(self, clips: Sequence[NDArray[np.float32]]) -> list[list[Answer]]:
+        """For each seed, what is said of each clip (T, D)."""
+        if self.search is not None:
+            found = self.search.predict(summarize(clips))
+            one = [str(a) if self.task.kind == "classes" else tuple(a.tolist()) for a in found]
+            return [one for _ in self.seeds]
+        given = torch.cat([predict(each.head, clips) for each in self.fitted], dim=1)  # (N, R, C)
+        if self.task.kind == "classes":
+            return [[self.outputs[i] for i in run] for run in given.argmax(dim=2).T.tolist()]
+        values = (given * self.scale[1] + self.scale[0]).transpose(0, 1)
+        if self.task.kind == "values":
+            return [[tuple(row) for row in run] for run in values.tolist()]
+        lengths = [len(clip) for clip in clips]
+        return [[tuple(map(tuple, clip.tolist())) for clip in run.split(lengths)] for run in values]
+
+    def embed(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
+        """For each seed, the first layer of each clip, (N, H); None of heads without such a one."""
+        if not self.fitted or not hasattr(self.fitted[0].head, "embed"):
+            return [None for _ in self.seeds]
+        given = torch.cat([predict(each.head, clips, embed=True) for each in self.fitted], dim=1)
+        return list(given.transpose(0, 1).numpy())
+
+
+def fit_fold(
+    fold: Fold,
+    frames: Frames,
+    names: Sequence[str],
+    *,
+    task: Task = TASKS["emotion"],
+    head: HeadConfig | None = None,
+    seeds: Sequence[int] = (0,),
+) -> FittedHeads:
+    """Heads fitted on the fold's training part, the epoch of each chosen on its validation part.
+
+    The head "logistic" is fitted on both parts, with a search over speakers within; it draws
+    nothing, so that all seeds answer the same.
+
+    Args:
+        fold: its test part is not looked at
+        frames: (T, D) by key, of the recordings to fit and to choose on
+        names: classes or values, as `emotion2vec.probing.tasks.label_set` gives them
+        task: what is predicted
+        head: which head, and how it is trained
+        seeds: of the heads' weights
+    """
+    head = head or HeadConfig(name=task.head)
+    if head.name == "logistic":
+        records = (*fold.train, *fold.valid)
+        groups = [r.speaker if r.speaker is not None else r.key for r in records]
+        clips = [frames[r.key] for r in records]
+        search = fit_statistics(clips, _truths(task, records, names, frames), groups)
+        return FittedHeads(task, names, seeds, [chosen(search)] * len(seeds), [], search)
+    train, valid = (_clip_set(task, part, names, frames) for part in (fold.train, fold.valid))
+    scale = (torch.zeros(1), torch.ones(1))
+    if task.kind != "classes":  # so that heads need not learn where a scale begins and ends
+        scale = (train.targets.mean(dim=0), train.targets.std(dim=0).clamp_min(1e-6))
+        train, valid = (
+            part._replace(targets=(part.targets - scale[0]) / scale[1]) for part in (train, valid)
+        )
+    fitted = fit_heads(train, valid, len(names), kind=task.kind, config=head, seeds=seeds)
+    notes = [f"epoch {epoch}" for each in fitted for epoch in each.epochs]
+    return FittedHeads(task, names, seeds, notes, fitted, scale=scale)
+
+
+def _truths(
+    task: Task, records: Sequence[Record], names: Sequence[str], frames: Frames
+) -> list[Answer]:
+    return [truth(task, r, names, len(frames[r.key])) for r in records]
+
+
+def _clip_set(
+    task: Task, records: Sequence[Record], names: Sequence[str], frames: Frames
+) -> ClipSet:
+    """Return a part's clips, with the number of each one's class, or its values."""
+    said: list[Any] = _truths(task, records, names, frames)
+    clips = [frames[r.key] for r in records]
+    if task.kind == "classes":
+        return ClipSet(clips, torch.tensor([names.index(label) for label in said]))
+    if task.kind == "frame values":
+        said = [row for clip in said for row in clip]
+    return ClipSet(clips, torch.tensor(said))
+
+
 def probe(
     folds: Folds,
     name: str,
     frames: Frames,
     *,
+    task: Task = TASKS["emotion"],
     head: HeadConfig | None = None,
     seeds: Sequence[int] = (0,),
     progress: bool = False,
 ) -> ProbeResult:
-    """The paper's probe on frozen frames: fitted on train, epoch chosen on valid, run on test.
+    """A head on frozen frames: fitted on train, epoch chosen on valid, run on test.
 
     Args:
         folds: the splits
         name: what the frames come from
         frames: (T, D) by key, of every recording in the folds
-        head: how the probe is trained
-        seeds: of the probe's weights and the order of the clips
+        task: what is predicted
+        head: which head, and how it is trained; the task's own if None
+        seeds: of the heads' weights
         progress: show a bar
 
     Raises:
-        ValueError: as `label_set`
+        ValueError: as `emotion2vec.probing.tasks.label_set`
 
     Source: paper section 4.2.
     """
-    labels = label_set(folds)
+    names = label_set(folds, task)
     runs = []
-    todo = [(seed, i, fold) for seed in seeds for i, fold in enumerate(folds.folds, start=1)]
-    for seed, number, fold in tqdm(todo, f"probing ({name})", disable=not progress):
-        train, valid, test = (frame_set(part, frames, labels) for part in fold)
-        fitted = fit_probe(train, valid, len(labels), config=head, seed=seed)
-        predicted = [labels[i] for i in predict(fitted.probe, test)]
-        run = _run(number, seed, fold, predicted, f"epoch {fitted.epoch}")
-        runs.append(replace(run, embeddings=embed(fitted.probe, test)))
-    return ProbeResult(name, tuple(runs))
-
-
-def frame_set(part: Sequence[Record], frames: Frames, labels: Sequence[str]) -> FrameSet:
-    """The part's frames, joined, with the index of each clip's emotion in `labels`."""
-    return FrameSet.from_clips(
-        [frames[r.key] for r in part], [labels.index(str(r.emotion)) for r in part]
+    numbered = tqdm(
+        list(enumerate(folds.folds, start=1)), f"probing ({name})", disable=not progress
     )
-
-
-def constant_baseline(folds: Folds) -> ProbeResult:
-    """What always answering the training part's most frequent emotion would score."""
-    label_set(folds)
-    runs = []
-    for number, fold in enumerate(folds.folds, start=1):
-        counts = Counter(str(r.emotion) for r in (*fold.train, *fold.valid))
-        # Of equally frequent ones the first by name, so that a rerun answers the same.
-        answer = min(counts, key=lambda label: (-counts[label], label))
-        runs.append(_run(number, 0, fold, [answer] * len(fold.test), answer))
-    return ProbeResult("constant", tuple(runs))
-
-
-def statistics_baseline(folds: Folds, frames: Frames, name: str) -> ProbeResult:
-    """Logistic regression on mean and standard deviation over time of hand-made frames.
-
-    Standardized; the strength of the penalty is chosen by cross-validation over the speakers of
-    the training and validation parts together. Needs scikit-learn.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, GroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    def summarize(part: Sequence[Record]) -> NDArray[np.float32]:
-        return np.stack(
-            [np.concatenate([frames[r.key].mean(0), frames[r.key].std(0)]) for r in part]
-        )
-
-    label_set(folds)
-    runs = []
-    for number, fold in enumerate(folds.folds, start=1):
-        fitted_on = (*fold.train, *fold.valid)
-        groups = [r.speaker if r.speaker is not None else r.key for r in fitted_on]
-        search = GridSearchCV(
-            make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-            {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]},
-            cv=GroupKFold(min(4, len(set(groups)))),
-        )
-        search.fit(summarize(fitted_on), [str(r.emotion) for r in fitted_on], groups=groups)
-        predicted = [str(label) for label in search.predict(summarize(fold.test))]
-        penalty = search.best_params_["logisticregression__C"]
-        runs.append(_run(number, 0, fold, predicted, f"C {penalty}"))
-    return ProbeResult(name, tuple(runs))
-
-
-def _run(number: int, seed: int, fold: Fold, predicted: Sequence[str], note: str) -> Run:
-    return Run(
-        fold=number,
-        seed=seed,
-        keys=tuple(r.key for r in fold.test),
-        speakers=tuple(r.speaker for r in fold.test),
-        truth=tuple(str(r.emotion) for r in fold.test),
-        prediction=tuple(predicted),
-        note=note,
-    )
+    for number, fold in numbered:
+        fitted = fit_fold(fold, frames, names, task=task, head=head, seeds=seeds)
+        clips = [frames[r.key] for r in fold.test]
+        truths = _truths(task, fold.test, names, frames)
+        for seed, answers, note, vectors in zip(
+            seeds, fitted.answers(clips), fitted.notes, fitted.embed(clips), strict=True
+        ):
+            runs.append(run_of(fold, number, seed, truths, answers, note, vectors))
+    return ProbeResult(name, tuple(runs), () if task.kind == "classes" else tuple(names))

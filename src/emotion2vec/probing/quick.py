@@ -22,7 +22,8 @@ from emotion2vec.manifest import Record
 from emotion2vec.metrics import classification_scores
 from emotion2vec.model import Emotion2vec
 from emotion2vec.probing.folds import Folds, folds_by_speaker
-from emotion2vec.probing.probe import label_set, without
+from emotion2vec.probing.probe import without
+from emotion2vec.probing.tasks import label_set
 
 logger = logging.getLogger(__name__)
 

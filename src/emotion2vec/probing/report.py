@@ -9,7 +9,7 @@ from typing import Any
 
 from emotion2vec.probing.folds import Fold, Folds, shared_speakers
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import ProbeResult, Run
+from emotion2vec.probing.results import ProbeResult, Run
 
 
 def table(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None = None) -> str:
@@ -45,18 +45,18 @@ def table(results: Sequence[ProbeResult], folds: Folds, head: HeadConfig | None 
 
 
 def _score(result: ProbeResult, name: str) -> str:
-    mean = 100 * getattr(result.mean(), name)
+    mean = 100 * result.mean()[name]
     if len(result.seeds) == 1:
         return f"{mean:.1f}"
-    return f"{mean:.1f} ± {100 * getattr(result.deviation(), name):.1f}"
+    return f"{mean:.1f} ± {100 * result.deviation()[name]:.1f}"
 
 
 def _folds(result: ProbeResult) -> list[str]:
     """Return WA/UA/WF1 of each fold, the mean over seeds."""
     cells = []
     for number in sorted({run.fold for run in result.runs}):
-        scores = [run.scores for run in result.runs if run.fold == number]
-        means = (100 * sum(getattr(s, n) for s in scores) / len(scores) for n in _NAMES)
+        scores = [result.scores([run]) for run in result.runs if run.fold == number]
+        means = (100 * sum(s[n] for s in scores) / len(scores) for n in _NAMES)
         cells.append("/".join(f"{mean:.0f}" for mean in means))
     return cells
 
@@ -75,15 +75,15 @@ def as_dict(
         "results": [
             {
                 "name": result.name,
-                "pooled": result.mean()._asdict(),
-                "deviation_over_seeds": result.deviation()._asdict(),
+                "pooled": result.mean(),
+                "deviation_over_seeds": result.deviation(),
                 "interval_95": {name: result.interval(name) for name in _NAMES},
                 "runs": [
                     {
                         "fold": run.fold,
                         "seed": run.seed,
                         "chosen": run.note,
-                        **run.scores._asdict(),
+                        **result.scores([run]),
                         "predictions": dict(zip(run.keys, run.prediction, strict=True)),
                     }
                     for run in result.runs
