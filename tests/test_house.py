@@ -36,9 +36,10 @@ FLOORS = [
     },
     {"audio", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
-    {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"corpora.catalog", "corpus", "published.checkpoints"},
-    {"corpora.acted", "pack", "published.convert"},
+    {"degradations"}
+    | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
+    {"coding"} | {"corpora.catalog", "corpus", "published.checkpoints"},
+    {"conditions"} | {"corpora.acted", "pack", "published.convert"},
     {"corpora.known", "published.hub"},
     {"pretrained"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},
