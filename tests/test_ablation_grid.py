@@ -17,7 +17,6 @@ from emotion2vec.ablation.grid import Cell, Run, make_cells, make_runs
 from emotion2vec.ablation.scores import Probing
 from emotion2vec.jsonl import write_jsonl
 from emotion2vec.manifest import Record
-from emotion2vec.metrics import bootstrap_difference, bootstrap_interval
 from emotion2vec.pretraining.config import PretrainConfig, write_config
 from emotion2vec.probing.baselines import constant_baseline
 from emotion2vec.probing.folds import Folds, folds_by_speaker
@@ -171,23 +170,6 @@ def test_the_table_and_its_files(config: Path, probing: Probing, tmp_path: Path)
     header, *table = (line.split(",") for line in (tmp_path / "results.csv").open())
     assert {len(line) for line in table} == {len(header)}
     assert (tmp_path / "ablation.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_differences_are_drawn_in_pairs() -> None:
-    truth, groups = [*"ab"] * 20, [i // 4 for i in range(40)]
-    wrong = ["b" if label == "a" else "a" for label in truth]
-    half = [*truth[:20], *wrong[20:]]
-    # Where one side is always wrong, the difference is the other's score.
-    assert bootstrap_difference(truth, [wrong], [half], groups) == bootstrap_interval(
-        truth, half, groups
-    )
-    for score in ("wa", "ua", "wf1", "macro_f1"):
-        assert bootstrap_difference(truth, [half], [half], groups, score=score) == (0, 0)
-    # Runs that differ widen the interval, though each alone has none.
-    low, high = bootstrap_difference(truth, [wrong] * 2, [wrong, truth], groups)
-    assert (low, high) == (0, 1)
-    with pytest.raises(ValueError, match="2 runs are compared with 1"):
-        bootstrap_difference(truth, [wrong] * 2, [truth], groups)
 
 
 class Started:

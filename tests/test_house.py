@@ -34,7 +34,7 @@ FLOORS = [
         "pretraining.ablations",
         "published.pickles",
     },
-    {"audio", "convolutions", "feature_files", "jsonl", "layers"}
+    {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"degradations"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},

@@ -50,8 +50,8 @@ def concordance_scores(
     >>> concordance_scores([[0, 1], [1, 2]], [[0, 1], [1, 2]], ["arousal", "valence"])
     {'ccc_arousal': 1.0, 'ccc_valence': 1.0, 'ccc': 1.0}
     """
-    sums = _sums(truth, prediction, ["all"] * len(np.asarray(truth)))
-    return _named(_ccc(sums[0]), names)
+    sums = sums_by_group(truth, prediction, ["all"] * len(np.asarray(truth)))
+    return scores_of_sums(sums[0], names)
 
 
 def concordance_interval(
@@ -78,18 +78,27 @@ def concordance_interval(
     >>> concordance_interval([[0], [1]] * 3, [[0], [1]] * 3, [1, 1, 2, 2, 3, 3], ["arousal"])
     (1.0, 1.0)
     """
-    sums = _sums(truth, prediction, groups)
+    sums = sums_by_group(truth, prediction, groups)
     count = len(sums)
     drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=draws)
-    scores = _named(_ccc(np.tensordot(drawn, sums, axes=1)), names)[score]
+    scores = scores_of_sums(np.tensordot(drawn, sums, axes=1), names)[score]
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _sums(
+def sums_by_group(
     truth: ArrayLike, prediction: ArrayLike, groups: Sequence[Hashable]
 ) -> NDArray[np.float64]:
-    """Return what CCC needs of each group: sums of 1, x, y, x², y², xy, (groups, 6, V)."""
+    """What CCC needs of each group: sums of 1, x, y, x², y², xy, (groups, 6, V).
+
+    x and y are counted from the mean of all x; groups stand as they come.
+
+    Raises:
+        ValueError: if the shapes differ or there is no value
+
+    >>> sums_by_group([[1.0], [3.0]], [[1.0], [3.0]], ["s1", "s2"])[:, 1].tolist()
+    [[-1.0], [1.0]]
+    """
     x, y = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
     if x.shape != y.shape or not x.size:
         raise ValueError(
@@ -115,8 +124,13 @@ def _ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(spread > 0, ccc, 1.0)
 
 
-def _named(values: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
-    """Return values (..., V) by name, and their mean."""
+def scores_of_sums(sums: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
+    """CCC of each value and their mean, (...), of sums (..., 6, V), by name.
+
+    >>> scores_of_sums(sums_by_group([[1.0], [3.0]], [[1.0], [3.0]], "ab").sum(axis=0), ["arousal"])
+    {'ccc_arousal': 1.0, 'ccc': 1.0}
+    """
+    values = _ccc(sums)
     found = {f"ccc_{name}": values[..., i] for i, name in enumerate(names)}
     found["ccc"] = values.mean(axis=-1)
     return {name: float(v) if v.ndim == 0 else v for name, v in found.items()}

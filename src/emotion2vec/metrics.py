@@ -52,14 +52,17 @@ def classification_scores(
     matrix = confusion_matrix(truth, prediction, classes)
     # One more column for answers that are no class of the truth: each row then sums to its support.
     support = np.array([sum(label == name for label in truth) for name in classes])
-    scores = _scores(np.column_stack([matrix, support - matrix.sum(axis=1)]))
+    scores = scores_of_counts(np.column_stack([matrix, support - matrix.sum(axis=1)]))
     return ClassificationScores(*(float(score) for score in scores.values()))
 
 
-def _scores(matrices: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return the scores (...) of counts (..., classes, classes + 1), by name, in their order.
+def scores_of_counts(matrices: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """The scores (...) of counts (..., classes, classes + 1), by name, in their order.
 
     A class without support is left out.
+
+    >>> float(scores_of_counts(np.array([[1, 0, 1], [0, 2, 0]]))["wa"])
+    0.75
     """
     support = matrices.sum(axis=-1)
     hits = np.diagonal(matrices, axis1=-2, axis2=-1)
@@ -73,6 +76,18 @@ def _scores(matrices: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         "wf1": (f1 * support).sum(axis=-1) / clips,
         "macro_f1": f1.sum(axis=-1) / classes,
     }
+
+
+def recalls(matrix: NDArray[np.int64], classes: Sequence[str]) -> dict[str, float]:
+    """The part of each class that is found, of counts whose rows are the truth.
+
+    A class that the truth lacks has none, and is left out.
+
+    >>> recalls(np.array([[3, 1], [0, 0]]), ["sad", "happy"])
+    {'sad': 0.75}
+    """
+    support = matrix.sum(axis=1)
+    return {name: float(matrix[i, i] / support[i]) for i, name in enumerate(classes) if support[i]}
 
 
 def confusion_matrix(
@@ -113,77 +128,32 @@ def bootstrap_interval(
     >>> bootstrap_interval(["a", "b"] * 3, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])
     (1.0, 1.0)
     """
-    matrices = _matrices_by_group(truth, prediction, groups)
-    drawn = _draws(len(matrices), draws, np.random.default_rng(seed))
-    scores = _scores(np.tensordot(drawn, matrices, axes=1))[score]
+    matrices = counts_by_group(truth, prediction, groups)
+    drawn = draw_groups(len(matrices), draws, np.random.default_rng(seed))
+    scores = scores_of_counts(np.tensordot(drawn, matrices, axes=1))[score]
     low, high = np.percentile(scores, [2.5, 97.5])
     return float(low), float(high)
 
 
-def bootstrap_difference(
-    truth: Sequence[Hashable],
-    first: Sequence[Sequence[Hashable]],
-    second: Sequence[Sequence[Hashable]],
-    groups: Sequence[Hashable],
-    *,
-    score: str = "wa",
-    draws: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % interval of how much `second` scores over `first`, in pairs.
+def draw_groups(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """How often each of `count` groups is drawn with replacement, (draws, count).
 
-    Groups (speakers) and runs (seeds of a training) are both drawn anew with replacement, the same
-    ones for both sides: so what both find hard does not widen the interval, and what only another
-    seed would show does.
-
-    Args:
-        truth: one label a clip
-        first: for each run, one label a clip
-        second: likewise, of the same runs in the same order
-        groups: whom each clip belongs to
-        score: a field of `ClassificationScores`
-        draws: resamples
-        seed: of the draws
-
-    Raises:
-        ValueError: if the numbers of runs differ or there is none
-
-    >>> truth, groups = ["a", "b"] * 3, [1, 1, 2, 2, 3, 3]
-    >>> bootstrap_difference(truth, [["a"] * 6], [truth], groups)
-    (0.5, 0.5)
+    >>> draw_groups(3, 2, np.random.default_rng(0)).sum(axis=1).tolist()
+    [3, 3]
     """
-    if len(first) != len(second) or not first:
-        raise ValueError(
-            f"{len(first)} runs are compared with {len(second)}; give the same runs of both."
-        )
-    generator = np.random.default_rng(seed)
-    by_group = _draws(len(set(groups)), draws, generator)  # (draws, groups)
-    by_run = _draws(len(first), draws, generator) / len(first)  # (draws, runs)
-    before, after = (
-        np.stack(
-            [
-                _scores(np.tensordot(by_group, _matrices_by_group(truth, run, groups), axes=1))[
-                    score
-                ]
-                for run in runs
-            ],
-            axis=1,
-        )
-        for runs in (first, second)
-    )  # (draws, runs) each
-    low, high = np.percentile((by_run * (after - before)).sum(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _draws(count: int, draws: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each of `count` things is drawn with replacement, (draws, count)."""
     return generator.multinomial(count, [1 / count] * count, size=draws)
 
 
-def _matrices_by_group(
+def counts_by_group(
     truth: Sequence[Hashable], prediction: Sequence[Hashable], groups: Sequence[Hashable]
 ) -> NDArray[np.int64]:
-    """Return counts (groups, classes, classes + 1); the last column is for unknown answers."""
+    """Counts (groups, classes, classes + 1) over the classes of the truth, rows are the truth.
+
+    The last column is for answers that are none of these; groups stand as they come.
+
+    >>> counts_by_group(["a", "a"], ["a", "b"], ["s1", "s2"]).tolist()
+    [[[1, 0]], [[0, 1]]]
+    """
     classes = {name: i for i, name in enumerate(sorted(set(truth), key=str))}
     rows = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     matrices = np.zeros((len(rows), len(classes), len(classes) + 1), np.int64)

@@ -15,8 +15,8 @@ import numpy as np
 from emotion2vec.ablation.grid import Cell, Run
 from emotion2vec.ablation.scores import Probing
 from emotion2vec.atomic import atomic_path
+from emotion2vec.comparison import compare_classes
 from emotion2vec.jsonl import read_jsonl
-from emotion2vec.metrics import bootstrap_difference
 from emotion2vec.plots import dots_figure
 from emotion2vec.pretraining.checkpoint import load_student
 from emotion2vec.probing.results import ProbeResult
@@ -127,9 +127,9 @@ def _difference(first: Sequence[ProbeResult], second: Sequence[ProbeResult]) -> 
                 np.mean([result.mean()[name] for result in second])
                 - np.mean([result.mean()[name] for result in first])
             ),
-            "interval_95": bootstrap_difference(
+            "interval_95": compare_classes(
                 truth, sides[: len(first)], sides[len(first) :], groups, score=name
-            ),
+            ).interval_95,
         }
         for name in SCORES
     }
