@@ -60,13 +60,13 @@ def sounds_under(root: Path) -> list[Path]:
 
 
 def missing_files(
-    corpus: str, missing: Iterable[str | Path], wanted: int, *, root: Path, layout: str
+    corpus: str, missing: Iterable[str | Path] | int, wanted: int, *, root: Path, layout: str
 ) -> ValueError:
     """What to raise where files of a corpus are not there: how many, of how many, which.
 
     Args:
         corpus: its title
-        missing: files, each once
+        missing: files, each once, or how many where nobody knows their names
         wanted: how many there should be
         root: the folder that was searched
         layout: what the folder must hold
@@ -75,9 +75,13 @@ def missing_files(
     >>> print(error)
     EmoDB: 2 of 535 recordings are missing under emodb, such as a.wav; it must hold wav/.
     """
-    names = sorted(map(str, missing))
-    are = "recording is" if wanted == 1 else "recordings are"
+    if isinstance(missing, int):
+        count, such = missing, ""
+    else:
+        names = sorted(map(str, missing))
+        count, such = len(names), f", such as {names[0]}"
+    are = "is" if count == 1 else "are"
     return ValueError(
-        f"{corpus}: {len(names):,} of {wanted:,} {are} missing under {root}, such as {names[0]}; "
+        f"{corpus}: {count:,} of {wanted:,} recordings {are} missing under {root}{such}; "
         f"it must hold {layout}."
     )
