@@ -41,7 +41,7 @@ FLOORS = [
     {"coding"} | {"corpora.catalog", "corpus", "published.checkpoints"},
     {"conditions"} | {"corpora.acted", "pack", "published.convert"},
     {"corpora.known", "published.hub"},
-    {"pretrained"},
+    {"pretrained", "probing.networks"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},
     {"hf", "long", "pretraining.clusters", "pretraining.config"}
     | {"pretraining.distributed"}

@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from emotion2vec.probing.networks import AttentionNetwork, Head, MapNetwork, TurnsNetwork
+
 Made = TypeVar("Made")
 
 
@@ -60,13 +62,6 @@ class Linears(nn.Module):
             both = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
             return both.unflatten(1, self.weight.shape[:2])
         return torch.einsum("nri,roi->nro", x, self.weight) + self.bias
-
-
-class Head(nn.Module):
-    """Frames (F, D) or (F, L, D), lengths (N,) -> outputs (N, R, C); of frame values (F, R, C)."""
-
-    stacks = False
-    """whether it can hold more than one run"""
 
 
 class LinearProbe(Head):
@@ -145,5 +140,59 @@ def clip_of_frame(lengths: Tensor) -> Tensor:
     return torch.repeat_interleave(lengths)
 
 
-HEADS: dict[str, type[Head]] = {"linear": LinearProbe, "frames": FrameProbe}
+class AttentionProbe(LinearProbe):
+    """Linear, ReLU, a mean over each clip's frames with learned weights, linear: (N, R, C)."""
+
+    def __init__(
+        self, input_dim: int, num_outputs: int, hidden_dim: int = 256, seeds: Sequence[int] = (0,)
+    ) -> None:
+        super().__init__(input_dim, num_outputs, hidden_dim, seeds)
+        # Zeros: it begins as the plain mean.
+        self.score = nn.Parameter(torch.zeros(len(seeds), hidden_dim))
+
+    def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the weighted mean of the first layer's output, (N, R, H)."""
+        hidden = F.relu(self.hidden(frames))  # (F, R, H)
+        scores = torch.einsum("frh,rh->fr", hidden, self.score)
+        clip = clip_of_frame(lengths)
+        index = clip[:, None].expand_as(scores)
+        highest = scores.new_full((len(lengths), scores.shape[1]), -torch.inf)
+        highest = highest.scatter_reduce(0, index, scores.detach(), "amax")
+        weights = (scores - highest[clip]).exp()
+        weights = weights / mean_over_clips(weights, lengths)[clip]  # of mean 1 over each clip
+        return mean_over_clips(hidden * weights[:, :, None], lengths)
+
+
+class LayersProbe(LinearProbe):
+    """The paper's probe on a weighted sum of all layers, its weights learned: (N, R, C).
+
+    Frames are (F, L, D), as `emotion2vec.backbones.load_backbone` gives them with layer="all".
+    """
+
+    def __init__(
+        self,
+        input_dim: tuple[int, int],
+        num_outputs: int,
+        hidden_dim: int = 256,
+        seeds: Sequence[int] = (0,),
+    ) -> None:
+        layers, width = input_dim
+        super().__init__(width, num_outputs, hidden_dim, seeds)
+        self.layers = nn.Parameter(torch.zeros(len(seeds), layers))
+
+    def embed(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the mean of the first layer's output for frames (F, L, D), (N, R, H)."""
+        mixed = torch.einsum("fld,rl->frd", frames, self.layers.softmax(dim=1))
+        return mean_over_clips(F.relu(self.hidden(mixed)), lengths)
+
+
+HEADS: dict[str, type[Head]] = {
+    "linear": LinearProbe,
+    "frames": FrameProbe,
+    "attention": AttentionProbe,
+    "layers": LayersProbe,
+    "gru": TurnsNetwork,
+    "cnn": MapNetwork,
+    "afcn": AttentionNetwork,
+}
 """By name; each is made with the arguments of `LinearProbe`."""

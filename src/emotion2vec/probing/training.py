@@ -17,7 +17,8 @@ from torch import Tensor
 
 from emotion2vec.concordance import concordance_scores
 from emotion2vec.metrics import classification_scores
-from emotion2vec.probing.heads import HEADS, Head, HeadConfig
+from emotion2vec.probing.heads import HEADS, HeadConfig
+from emotion2vec.probing.networks import Head
 
 CHUNK_FRAMES = 1000
 """Frames that a CPU takes at once: what is between the layers then stays in its cache."""
@@ -137,10 +138,19 @@ def fit_heads(
     Returns:
         one with all runs for heads that stack, else one for each seed
 
+    Raises:
+        ValueError: if the clips have all layers and the head wants one, or the other way round
+
     Source: official `iemocap_downstream` script.
     """
     config = config or HeadConfig()
     make = HEADS[config.name]
+    shape = train.clips[0].shape[1:]
+    if len(shape) != (2 if config.name == "layers" else 1):
+        raise ValueError(
+            f"the head {config.name} was given frames of shape {shape}; the head layers needs all "
+            'layers (layer="all"), the others one.'
+        )
     groups = [tuple(seeds)] if make.stacks else [(seed,) for seed in seeds]
     fitted = []
     for group in groups:
