@@ -25,6 +25,7 @@ FLOORS = [
         "dropout",
         "frame_store",
         "concordance",
+        "layer_choice",
         "listings",
         "losses",
         "media",
@@ -36,7 +37,7 @@ FLOORS = [
     },
     {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
-    {"degradations"}
+    {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"coding"} | {"corpora.catalog", "corpus", "published.checkpoints"},
     {"conditions"} | {"corpora.acted", "pack", "published.convert"},
@@ -69,7 +70,7 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 EXTRAS = (
-    *("accelerate", "av", "matplotlib", "pyarrow", "sklearn", "tensorboard"),
+    *("accelerate", "av", "matplotlib", "opensmile", "pyarrow", "sklearn", "tensorboard"),
     *("tomli_w", "transformers", "umap"),
 )
 

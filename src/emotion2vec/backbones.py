@@ -1,4 +1,4 @@
-"""Frozen feature makers behind one call: ours, ours with random weights, log-mel frames.
+"""Frozen feature makers behind one call: ours, ours with random weights, hand-made ones.
 
 S samples, T frames, D width.
 """
@@ -9,22 +9,18 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from emotion2vec.audio import SAMPLE_RATE, Waveform
+from emotion2vec.audio import Waveform
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.encoding import Encoded, Frames, arrange_weights, default_device, encode_clips
+from emotion2vec.encoding import Encoded, arrange_weights, default_device, encode_clips
+from emotion2vec.handmade import HAND_MADE
+from emotion2vec.layer_choice import Layer, layer_weights, with_layer
 from emotion2vec.model import Emotion2vec
-
-Layer = int | Sequence[float] | str | None
-"""A block's output, from 1 (negative counts from the last), 0 for what enters the first block; a
-weight for each of these, whose sum is 1; "mean" for equal weights; None for the model's output."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,11 @@ class Backbone:
     """clips (S,) at 16 kHz, not normalized -> what comes out of each"""
     num_tokens: int = 0
     """U"""
+    kind: str = "model"
+    """of what sort: "model" or "hand-made", by nobody trained"""
+    default_head: str = "linear"
+    """what is trained on the frames where nothing else is asked for: the paper's probe, or on
+    hand-made ones logistic regression"""
 
 
 def load_backbone(name: str, *, layer: Layer = None, device: str | None = None) -> Backbone:
@@ -48,12 +49,14 @@ def load_backbone(name: str, *, layer: Layer = None, device: str | None = None) 
 
     Args:
         name: a folder or hub name of an encoder; "random:NAME" for the same architecture with
-            random weights; or "logmel"
-        layer: which layer, or a weighted mean of layers, see `Layer`
+            random weights; or a hand-made kind: "logmel", "mfcc", "spectrogram", "afcn" (the same
+            frames, for another head), "egemaps", "trivial"
+        layer: which layer, a weighted mean of layers, or all: `emotion2vec.layer_choice.Layer`
         device: where to compute; the accelerator where there is one, if None
 
     Raises:
         FileNotFoundError: if there is no such model
+        ModuleNotFoundError: without the extra that it needs
         ValueError: if the model has no such layer
 
     >>> load_backbone("logmel").dim
@@ -74,19 +77,24 @@ def _random(name: str, layer: Layer, device: str | None) -> Backbone:
     return encoder_backbone(random_encoder(config), f"random:{name}", layer=layer, device=device)
 
 
-def _logmel(name: str, layer: Layer, device: str | None) -> Backbone:
+def _hand_made(kind: str, name: str, layer: Layer, device: str | None) -> Backbone:
     if name or layer is not None:
-        raise ValueError("logmel has neither a model nor layers; ask for plain logmel.")
-    nothing = np.zeros((0, MEL_BANDS), np.float32)
+        raise ValueError(f"{kind} has neither a model nor layers; ask for plain {kind}.")
+    made = HAND_MADE[kind]
+    frames_of, nothing = made.open(), np.zeros((0, made.dim), np.float32)
+
+    def encode(clips: Sequence[Waveform]) -> list[Encoded]:
+        return [Encoded(frames_of(clip), nothing) for clip in clips]
+
     return Backbone(
-        "logmel",
-        MEL_BANDS,
-        "logmel-1",
-        lambda clips: [Encoded(log_mel(clip), nothing) for clip in clips],
+        kind, made.dim, made.fingerprint, encode, kind="hand-made", default_head=made.head
     )
 
 
-BACKBONES = {"random": _random, "logmel": _logmel}
+BACKBONES: dict[str, Callable[[str, Layer, str | None], Backbone]] = {
+    "random": _random,
+    **{kind: partial(_hand_made, kind) for kind in HAND_MADE},
+}
 """What stands before the colon of a name, and its loader."""
 
 
@@ -97,28 +105,11 @@ def random_encoder(config: Emotion2vecConfig, seed: int = 0) -> Emotion2vec:
         return Emotion2vec(config).eval()
 
 
-def parse_layer(text: str | None) -> Layer:
-    """A `Layer` as people write it: "3", "mean" for equal weights, or weights with commas.
-
-    >>> parse_layer("-1"), parse_layer("0,0.25,0.75"), parse_layer("mean")
-    (-1, (0.0, 0.25, 0.75), 'mean')
-    """
-    if text is None or text == "mean":
-        return text
-    try:
-        return tuple(float(part) for part in text.split(",")) if "," in text else int(text)
-    except ValueError:
-        raise ValueError(
-            f'layer is {text!r}; give a number such as 6 or -1, "mean", or one weight for each '
-            "layer with commas between."
-        ) from None
-
-
 def encoder_backbone(
     model: Emotion2vec, name: str, *, layer: Layer = None, device: str | None = None
 ) -> Backbone:
     """A backbone around an encoder in memory; arguments as in `load_backbone`."""
-    weights = _layer_weights(layer, model.config.prenet_depth + model.config.depth, name)
+    weights = layer_weights(layer, model.config.prenet_depth + model.config.depth, name)
     device = device or default_device()
     fingerprint = _fingerprint(model, weights)
     model = model.to(device).eval()
@@ -128,11 +119,8 @@ def encoder_backbone(
     def encode(clips: Sequence[Waveform]) -> list[Encoded]:
         return encode_clips(model, clips, layer_weights=weights)
 
-    if weights is not None:
-        plain = isinstance(layer, int | str)
-        name += f"@{layer}" if plain else "@" + ",".join(f"{w:.4g}" for w in weights.tolist())
     return Backbone(
-        name,
+        with_layer(name, layer),
         model.config.embed_dim,
         fingerprint,
         encode,
@@ -146,54 +134,3 @@ def _fingerprint(model: Emotion2vec, layer_weights: Tensor | None) -> str:
     for value in model.state_dict().values():
         digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def _layer_weights(layer: Layer, depth: int, name: str) -> Tensor | None:
-    """Return a weight for each of the depth + 1 hidden states, None for the model's output."""
-    if layer is None:
-        return None
-    if isinstance(layer, int):
-        if not -depth <= layer <= depth:
-            raise ValueError(
-                f"{name} has no layer {layer}; choose 0 (what enters the first block) to {depth}, "
-                f"or -{depth} to -1."
-            )
-        return F.one_hot(torch.tensor(layer % (depth + 1)), depth + 1).float()
-    if layer == "mean":
-        return torch.full((depth + 1,), 1 / (depth + 1))
-    weights = torch.tensor(tuple(layer))
-    if len(weights) != depth + 1 or not abs(float(weights.sum()) - 1) <= 1e-3:
-        raise ValueError(
-            f"{len(weights)} layer weights with the sum {float(weights.sum()):g} are given; {name} "
-            f"needs {depth + 1} (what enters the first block, and each block) with the sum 1."
-        )
-    return weights
-
-
-MEL_BANDS = 64
-_WINDOW, _HOP, _FFT = 400, 160, 512  # samples: 25 ms, 10 ms
-
-
-def log_mel(samples: Waveform) -> Frames:
-    """Natural log of the energy in 64 mel bands, (T, 64): 25 ms windows every 10 ms.
-
-    The clip's peak is set to 1 first, so that recording level does not matter.
-
-    >>> log_mel(np.sin(np.arange(16000, dtype=np.float32))).shape
-    (98, 64)
-    """
-    samples = samples / max(float(np.abs(samples).max()), 1e-9)
-    windows = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
-    power = np.abs(np.fft.rfft(windows * np.hanning(_WINDOW), _FFT)) ** 2  # (T, bins)
-    return np.log(power @ _mel_filters().T + 1e-6).astype(np.float32)
-
-
-@lru_cache
-def _mel_filters() -> NDArray[np.float64]:
-    """Return triangles, equally wide on the mel scale from 20 Hz to 8 kHz: (bands, bins)."""
-    low, high = (2595 * np.log10(1 + f / 700) for f in (20, SAMPLE_RATE / 2))
-    edges = 700 * (10 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595) - 1)
-    bins = np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rising, falling))

@@ -34,6 +34,7 @@ _EXTRAS = {
     "transformers": "hf",
     "modelscope": "modelscope",
     "pyarrow": "parquet",
+    "opensmile": "opensmile",
 }
 
 app = App(

@@ -1,6 +1,6 @@
 """Clips through an encoder, each as if it were alone: batches, long recordings, layers.
 
-S samples, T frames, D width, U utterance tokens.
+S samples, T frames, L layers, D width, U utterance tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, normalize, pad_clips
+from emotion2vec.layer_choice import mix_layers
 from emotion2vec.long import LONG_SECONDS, encode_long
 from emotion2vec.model import Emotion2vec
 
@@ -24,9 +25,9 @@ class Encoded(NamedTuple):
     """What comes out of one clip."""
 
     frames: Frames
-    """(T, D)"""
+    """(T, D); of all layers (T, L, D)"""
     tokens: Frames
-    """(U, D), the utterance tokens; none where the model has none"""
+    """(U, D) or (U, L, D), the utterance tokens; none where the model has none"""
 
 
 def default_device() -> str:
@@ -66,7 +67,8 @@ def encode_clips(
     Args:
         model: in eval mode, on any device
         clips: mono, 16 kHz
-        layer_weights: (blocks + 1,), return that sum over layers instead of the output
+        layer_weights: (blocks + 1,), return that sum over layers instead of the output; or
+            (L, blocks + 1), return L such sums, frames (T, L, D) and tokens (U, L, D)
     """
     ready = [normalize(c) if model.config.normalize_waveform else c for c in clips]
     found: dict[int, Encoded] = {}
@@ -96,15 +98,6 @@ def _encode_batch(
     )
     frames, tokens = output.last_hidden_state, output.utterance_tokens
     if layer_weights is not None:
-        frames = _mix(output.hidden_states, layer_weights)
-        tokens = _mix(output.token_states, layer_weights)
+        frames = mix_layers(output.hidden_states, layer_weights)
+        tokens = mix_layers(output.token_states, layer_weights)
     return frames.float().cpu(), tokens.float().cpu()
-
-
-def _mix(states: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Return the weighted sum of states of one shape; those without weight cost nothing."""
-    mixed = torch.zeros_like(states[0], dtype=torch.float32)
-    for state, weight in zip(states, weights.tolist(), strict=True):
-        if weight:
-            mixed.add_(state, alpha=weight)
-    return mixed

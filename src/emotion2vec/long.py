@@ -4,7 +4,7 @@ Attention over all pairs of frames would need 400 GB for an hour. Here every blo
 stretches of frames. Each head sees the frames around it as far as it can tell them from nothing,
 and the utterance tokens see everything, so that frames equal those of the whole.
 
-S samples, T frames, C channels, D width, U utterance tokens, H heads.
+S samples, T frames, L layers, C channels, D width, U utterance tokens, H heads.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class LongOutput(NamedTuple):
     """What comes out of a long recording."""
 
     frames: Tensor
-    """(T, D), on the CPU"""
+    """(T, D), on the CPU; (T, L, D) of several layers"""
     tokens: Tensor
-    """(U, D), on the CPU"""
+    """(U, D) or (U, L, D), on the CPU"""
 
 
 @torch.inference_mode()
@@ -51,15 +51,16 @@ def encode_long(
     """Frames and tokens of one recording, as `Emotion2vec.forward` gives them, in bounded memory.
 
     Besides the waveform, memory holds T x D numbers (550 MB an hour at base size; twice that with
-    `layer_weights`) and what one stretch needs: the queries, keys and values in view of the
-    farthest-sighted head. Frames equal the plain forward's to 1e-5 where all heads see the whole
-    recording, and to about 1e-3 beyond (`FORGET`). Heads that do not mind distance, as all do in
-    models without ALiBi, see everything: exact, but time grows with T x T.
+    `layer_weights`, 2 L + 1 times with L sums) and what one stretch needs: the queries, keys and
+    values in view of the farthest-sighted head. Frames equal the plain forward's to 1e-5 where all
+    heads see the whole recording, and to about 1e-3 beyond (`FORGET`). Heads that do not mind
+    distance, as all do in models without ALiBi, see everything: exact, but time grows with T x T.
 
     Args:
         model: in eval mode
         waveform: (S,), normalized
-        layer_weights: (blocks + 1,), return that sum over layers instead of the output
+        layer_weights: (blocks + 1,), return that sum over layers instead of the output; or
+            (L, blocks + 1), return L such sums
 
     Raises:
         ValueError: if the waveform has another shape or is shorter than 400 samples
@@ -73,17 +74,19 @@ def encode_long(
     context = model.context
     frames = _features(model, waveform)
     tokens = _embed(model, frames)
-    weights = [] if layer_weights is None else layer_weights.tolist()
-    mixed = LongOutput(frames * weights[0], tokens * weights[0]) if weights else None
+    sums = [] if layer_weights is None else torch.atleast_2d(layer_weights).tolist()
+    mixed = [LongOutput(frames * weights[0], tokens * weights[0]) for weights in sums]
     for number, block in enumerate(context.blocks):
         assert isinstance(block, Block)
         groups = _by_reach(context.head_slopes(number), len(frames))
         tokens = _run_block(block, frames, tokens, groups)
-        if mixed is not None:
-            mixed.frames.add_(frames, alpha=weights[number + 1])
-            mixed.tokens.add_(tokens, alpha=weights[number + 1])
-    if mixed is not None:
-        frames, tokens = mixed
+        for weights, mix in zip(sums, mixed, strict=True):
+            if weights[number + 1]:
+                mix.frames.add_(frames, alpha=weights[number + 1])
+                mix.tokens.add_(tokens, alpha=weights[number + 1])
+    if layer_weights is not None:
+        several = (torch.stack(part, dim=-2) for part in zip(*mixed, strict=True))
+        frames, tokens = mixed[0] if layer_weights.ndim == 1 else several
     elif context.norm is not None:
         tokens = context.norm(tokens)
         for part in frames.split(STRETCH_FRAMES):

@@ -15,6 +15,7 @@ EXTRAS = {
     "media": ("av",),
     "parquet": ("pyarrow",),
     "modelscope": ("modelscope",),
+    "opensmile": ("opensmile",),
     "umap": ("umap-learn",),
 }
 CORE = ("torch", "numpy", "soundfile", "soxr", "safetensors", "huggingface-hub")

@@ -36,7 +36,8 @@ def extract(
         Audio files, folders, globs, lists (.jsonl, .csv, wav.scp), or - for paths on standard
         input.
     model
-        Folder or hub name of an encoder; "random:NAME" for random weights; "logmel".
+        Folder or hub name of an encoder; "random:NAME" for random weights; "logmel", "mfcc",
+        "spectrogram", "egemaps", "trivial".
     out
         Folder for the files and index.jsonl.
     level
@@ -44,7 +45,8 @@ def extract(
         "tokens": (tokens, width), the model's utterance tokens.
     layer
         A block's output, from 1 (-1 is the last); 0 for what enters the first block; "mean" of all
-        of them; or a weight for each, with commas; none for the model's output.
+        of them; or a weight for each, with commas; "all" of them, as an axis before the width;
+        none for the model's output.
     to
         "npy" or "npz": a file each; "parquet": files of many rows.
     dtype
@@ -61,8 +63,9 @@ def extract(
     """
     import json
 
-    from emotion2vec.backbones import load_backbone, parse_layer
+    from emotion2vec.backbones import load_backbone
     from emotion2vec.extract import INDEX_NAME, extract_to_folder
+    from emotion2vec.layer_choice import parse_layer
     from emotion2vec.manifest import find_recordings
 
     backbone = load_backbone(model, layer=parse_layer(layer), device=device)
