@@ -40,7 +40,7 @@ FLOORS = [
     {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"coding"} | {"corpora.catalog", "corpus", "published.checkpoints"},
-    {"conditions"} | {"corpora.acted", "pack", "published.convert"},
+    {"conditions"} | {"corpora.acted", "corpora.emobox", "pack", "published.convert"},
     {"corpora.known", "published.hub"},
     {"pretrained", "probing.networks"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},

@@ -78,7 +78,7 @@ def missing_files(
     if isinstance(missing, int):
         count, such = missing, ""
     else:
-        names = sorted(map(str, missing))
+        names = sorted(str(name).removeprefix(f"{root}/") for name in missing)
         count, such = len(names), f", such as {names[0]}"
     are = "is" if count == 1 else "are"
     return ValueError(
