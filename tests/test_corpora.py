@@ -191,7 +191,7 @@ def test_every_entry_is_whole() -> None:
     words = "angry disgusted fearful happy neutral sad surprised calm bored excited contempt"
     for name, corpus in CORPORA.items():
         assert name == corpus.name == find_corpus(name).name
-        assert set(corpus.classes) <= {*words.split(), "frustrated", "other"}
+        assert set(corpus.classes) <= {*words.split(), "frustrated", "enthusiastic", "other"}
         assert set(corpus.protocols) <= set(PROTOCOLS) and corpus.protocols
         assert all(trap.endswith(".") for trap in corpus.traps) and corpus.traps
         assert len(corpus.language) == 2 and corpus.licence and corpus.source and corpus.layout

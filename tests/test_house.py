@@ -39,8 +39,9 @@ FLOORS = [
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"coding"} | {"corpora.catalog", "corpus", "published.checkpoints"},
-    {"conditions"} | {"corpora.acted", "corpora.emobox", "pack", "published.convert"},
+    {"coding"} | {"corpora.catalog", "corpora.tables", "corpus", "published.checkpoints"},
+    {"conditions", "pack", "published.convert", "corpora.acted", "corpora.emobox"}
+    | {"corpora.dialogues", "corpora.listed", "corpora.sentiment"},
     {"corpora.known", "published.hub"},
     {"pretrained", "probing.networks"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},
@@ -70,7 +71,7 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 EXTRAS = (
-    *("accelerate", "av", "matplotlib", "opensmile", "pyarrow", "sklearn", "tensorboard"),
+    *("accelerate", "av", "h5py", "matplotlib", "opensmile", "pyarrow", "sklearn", "tensorboard"),
     *("tomli_w", "transformers", "umap"),
 )
 

@@ -14,6 +14,7 @@ EXTRAS = {
     "hf": ("transformers",),
     "media": ("av",),
     "parquet": ("pyarrow",),
+    "hdf5": ("h5py",),
     "modelscope": ("modelscope",),
     "opensmile": ("opensmile",),
     "umap": ("umap-learn",),

@@ -20,10 +20,12 @@ class Corpus:
     language: str
     """ISO 639-1, such as "en"."""
     classes: tuple[str, ...]
-    """Emotions, in our words."""
+    """Emotions, in our words; none where only sentiment is labelled."""
     label_map: Mapping[str, str]
-    """What the owners write -> our word; recordings with other labels are left out."""
+    """What the owners write -> our word. A recording with another label has no `emotion`, and is
+    left out unless it has a sentiment, dimensions or a place in a dialogue."""
     speakers: int
+    """0 where nobody says."""
     licence: str
     source: str
     """Who made it and where it is published."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from emotion2vec.corpora.acted import ACTED
 from emotion2vec.corpora.catalog import Corpus
+from emotion2vec.corpora.dialogues import DIALOGUES
+from emotion2vec.corpora.listed import LISTED
+from emotion2vec.corpora.sentiment import SENTIMENT
 
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (*ACTED,)}
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus for corpus in (*ACTED, *DIALOGUES, *LISTED, *SENTIMENT)
+}
 
 
 def find_corpus(name: str) -> Corpus:
