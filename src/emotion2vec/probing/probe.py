@@ -116,7 +116,7 @@ def fit_fold(
     """
     head = head or HeadConfig(name=task.head)
     if head.name == "logistic":
-        records = (*fold.train, *fold.valid)
+        records = fold.seen
         groups = [r.speaker if r.speaker is not None else r.key for r in records]
         clips = [frames[r.key] for r in records]
         search = fit_statistics(clips, _truths(task, records, names, frames), groups)

@@ -81,7 +81,7 @@ class QuickProbe:
         truth: list[str] = []
         answers: list[str] = []
         for fold in self.folds.folds:
-            fitted_on = (*fold.train, *fold.valid)
+            fitted_on = fold.seen
             classes = torch.tensor([self.labels.index(str(r.emotion)) for r in fitted_on])
             found = classify(
                 torch.stack([features[r.key] for r in fitted_on]),

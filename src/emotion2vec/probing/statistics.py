@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-INNER_FOLDS = 4
-PENALTIES = (0.001, 0.01, 0.1, 1.0)
+INNER_FOLDS = 5
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Candidates for C, the inverse of the penalty."""
 
 
