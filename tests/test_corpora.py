@@ -164,7 +164,7 @@ def test_missing_recordings_are_counted_in_one_error(corpus: Corpus, miniature: 
         path.unlink()
     with pytest.raises(ValueError, match=rf"3 of {wanted:,} recordings are missing under .*") as e:
         corpus.read(root)
-    assert corpus.title in str(e.value) and corpus.layout in str(e.value)
+    assert corpus.title in str(e.value) and corpus.layout.removesuffix(" ...") in str(e.value)
     shutil.rmtree(root)
     with pytest.raises(FileNotFoundError, match="is not there; check the path"):
         corpus.read(root)

@@ -16,6 +16,7 @@ from emotion2vec import Emotion2vecConfig, convert_checkpoint
 from emotion2vec.audio import load_audio
 from emotion2vec.backbones import random_encoder
 from emotion2vec.cli import app
+from emotion2vec.corpora.known import CORPORA
 from emotion2vec.manifest import read_manifest
 from emotion2vec.probing.folds import folds_from_file, shared_speakers
 from emotion2vec.probing.tasks import label_set
@@ -74,6 +75,7 @@ def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands_in(ROOT / "README.md")}
     assert shown == {
         *(
+            "corpora",
             "health",
             "recognize",
             "extract",
@@ -86,6 +88,23 @@ def test_the_readme_shows_every_command() -> None:
             "doctor",
         )
     }
+
+
+def corpora_table() -> str:
+    """The table of docs/corpora.md."""
+    rows = [
+        "| name | corpus | language | speakers | emotions | licence | traps |",
+        "|---|" + "---|" * 6,
+    ]
+    for name, corpus in sorted(CORPORA.items()):
+        cells = (f"`{name}`", corpus.title, corpus.language, str(corpus.speakers))
+        words = (", ".join(corpus.classes), corpus.licence, " ".join(corpus.traps))
+        rows.append(f"| {' | '.join((*cells, *words))} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_corpora_is_what_the_package_knows() -> None:
+    assert corpora_table() in (ROOT / "docs" / "corpora.md").read_text(), corpora_table()
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -39,7 +39,8 @@ FLOORS = [
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"coding"} | {"corpora.catalog", "corpora.tables", "corpus", "published.checkpoints"},
+    {"coding"} | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
+    | {"corpus", "published.checkpoints"},
     {"conditions", "pack", "published.convert", "corpora.acted", "corpora.emobox"}
     | {"corpora.dialogues", "corpora.listed", "corpora.sentiment"},
     {"corpora.known", "published.hub"},
@@ -60,6 +61,7 @@ FLOORS = [
     {
         "commands.ablate",
         "commands.convert",
+        "commands.corpora",
         "commands.doctor",
         "commands.extract",
         "commands.health",

@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from emotion2vec import __version__
 from emotion2vec.commands.ablate import ablate
 from emotion2vec.commands.convert import convert
+from emotion2vec.commands.corpora import corpora
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
 from emotion2vec.commands.health import health
@@ -48,7 +49,19 @@ app = App(
     "well, 1 an error, 3 finished but some recordings had to be left out.",
 )
 
-_COMMANDS = (recognize, extract, models, convert, pack, pretrain, health, probe, ablate, doctor)
+_COMMANDS = (
+    recognize,
+    extract,
+    models,
+    convert,
+    pack,
+    pretrain,
+    health,
+    corpora,
+    probe,
+    ablate,
+    doctor,
+)
 for _place, _command in enumerate(_COMMANDS):
     app.command(_command, sort_key=_place)  # type: ignore[call-overload]
 

@@ -50,11 +50,11 @@ def read_names(corpus: Corpus, names: Names, root: Path) -> list[Record]:
         )
     records = []
     for key, (path, match) in found.items():
-        labels = dict(names.more(match))
-        if "sentence" in match.groupdict():
-            labels["sentence"] = match["sentence"]
-        if match["emotion"] in corpus.label_map:
-            labels["emotion"] = corpus.label_map[match["emotion"]]
+        emotion = corpus.label_map.get(match["emotion"])
+        if emotion is not None:
+            labels = {"emotion": emotion, **names.more(match)}
+            if "sentence" in match.groupdict():
+                labels["sentence"] = match["sentence"]
             speaker = f"{names.voices or corpus.name}-{match['speaker']}"
             records.append(
                 Record(key, str(path), speaker=speaker, language=corpus.language, labels=labels)

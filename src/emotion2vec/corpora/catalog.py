@@ -85,5 +85,5 @@ def missing_files(
     are = "is" if count == 1 else "are"
     return ValueError(
         f"{corpus}: {count:,} of {wanted:,} recordings {are} missing under {root}{such}; "
-        f"it must hold {layout}."
+        f"it must hold {layout.removesuffix(' ...')}."
     )
