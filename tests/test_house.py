@@ -39,7 +39,8 @@ FLOORS = [
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
     {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"coding"} | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
+    {"coding"}
+    | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
     | {"corpus", "published.checkpoints"},
     {"conditions", "pack", "published.convert", "corpora.acted", "corpora.emobox"}
     | {"corpora.dialogues", "corpora.listed", "corpora.sentiment"},

@@ -83,7 +83,11 @@ def _print_facts(name: str | None, format: RowFormat) -> None:
     if format != "table":
         _print_rows(rows, format, _FACTS)
     elif name is None:
-        _print_rows([{**row, "classes": len(row["classes"])} for row in rows], format, _FACTS[:6])
+        short = [
+            {**row, "classes": len(row["classes"]), "speakers": row["speakers"] or None}
+            for row in rows
+        ]
+        _print_rows(short, format, _FACTS[:6])
         print("\nemotion2vec corpora NAME: the folder it is read from, its protocols and traps.")
     else:
         for fact, value in rows[0].items():
