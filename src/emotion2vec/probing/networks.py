@@ -36,6 +36,8 @@ class Head(nn.Module):
 
     stacks = False
     """whether it can hold more than one run"""
+    rate = 1.0
+    """what learning rates are multiplied by, which are meant for the paper's two layers"""
 
 
 class TurnsNetwork(Head):
@@ -126,6 +128,8 @@ class AttentionNetwork(Head):
     torch.Size([2, 1, 4])
     """
 
+    rate = 0.1  # at the full rate its answer stays the constant one
+
     def __init__(
         self, input_dim: int, num_outputs: int, hidden_dim: int = 256, seeds: Sequence[int] = (0,)
     ) -> None:
@@ -133,15 +137,17 @@ class AttentionNetwork(Head):
         a, b, c, d, e = (max(1, w * hidden_dim // 256) for w in (96, 256, 384, 384, 256))
         with torch.random.fork_rng():
             torch.manual_seed(seeds[0])
-            self.convs = nn.ModuleList(
-                [
-                    nn.Conv2d(1, a, 11, stride=4, padding=5),
-                    nn.Conv2d(a, b, 5, padding=2),
-                    nn.Conv2d(b, c, 3, padding=1),
-                    nn.Conv2d(c, d, 3, padding=1),
-                    nn.Conv2d(d, e, 3, padding=1),
-                ]
-            )
+            convs = [
+                nn.Conv2d(1, a, 11, stride=4, padding=5),
+                nn.Conv2d(a, b, 5, padding=2),
+                nn.Conv2d(b, c, 3, padding=1),
+                nn.Conv2d(c, d, 3, padding=1),
+                nn.Conv2d(d, e, 3, padding=1),
+            ]
+            for conv in convs:  # deep, without normalization: torch's own draw fades away
+                nn.init.kaiming_normal_(conv.weight)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+            self.convs = nn.ModuleList(convs)
             self.key = nn.Linear(e, e)
             self.score = nn.Linear(e, 1, bias=False)
             self.output = nn.Linear(e, num_outputs)

@@ -193,9 +193,10 @@ class HeadTrainer:
     def __init__(self, head: Head, config: HeadConfig, kind: str = "classes") -> None:
         self.head, self.config, self.goal = head, config, GOALS[kind]
         self.by_frame = kind == "frame values"
-        self.optimizer = torch.optim.RMSprop(head.parameters(), lr=config.lr, momentum=0.9)
+        low, high = config.lr * head.rate, config.max_lr * head.rate
+        self.optimizer = torch.optim.RMSprop(head.parameters(), lr=low, momentum=0.9)
         self.schedule = torch.optim.lr_scheduler.CyclicLR(
-            self.optimizer, config.lr, config.max_lr, step_size_up=config.step_epochs
+            self.optimizer, low, high, step_size_up=config.step_epochs
         )
 
     def epoch(self, train: ClipSet, order: Sequence[int] | None = None) -> list[float]:
