@@ -12,7 +12,7 @@ import soundfile
 from conftest import ROOT
 
 from emotion2vec.cli import main
-from emotion2vec.corpora.known import CORPORA
+from emotion2vec.corpora.known import CORPORA, read_corpus
 from emotion2vec.corpora.own import read_own
 from emotion2vec.corpora.summary import MOST_VALUES, speaker_tells, summary
 from emotion2vec.manifest import Record
@@ -94,7 +94,7 @@ def test_emobox_lists_what_is_there_and_reads_it(
     ]
     assert len(rows) == 32 and [r["name"] for r in rows if r["folds"]] == ["tess"]
     out = run(capsys, "tess", "--emobox", str(tmp_path))[1]
-    assert "TESS by EmoBox's lists: 2 recordings" in out and "surprised" in out
+    assert "EmoBox's tess: 2 recordings" in out and "surprised" in out
     assert "The speaker alone" not in out  # nobody says who speaks
 
 
@@ -110,21 +110,43 @@ def test_folders_named_after_emotions(tmp_path: Path) -> None:
     for name in ("train/happy/a.wav", "test/happy/b.wav"):
         sound(tmp_path / "split" / name)
     assert [r.labels for r in read_own(tmp_path / "split")] == [
-        {"split": "test", "emotion": "happy"},
-        {"split": "train", "emotion": "happy"},
+        {"emotion": "happy", "split": "test"},
+        {"emotion": "happy", "split": "train"},
     ]
     sound(tmp_path / "plain" / "loose.wav")
-    with pytest.raises(ValueError, match=r"1 of 4 recordings have no emotion, such as loose; put"):
+    with pytest.raises(ValueError, match=r"1 of 4 recordings have no label, such as loose; put"):
         read_own(tmp_path / "plain")
 
 
 def test_lists_need_emotions(tmp_path: Path) -> None:
     table = tmp_path / "own.csv"
     table.write_text("path,emotion,speaker\na.wav,sad,anna\nb.wav,,bob\n")
-    with pytest.raises(ValueError, match=r"1 of 2 recordings have no emotion, such as b; add the"):
+    with pytest.raises(ValueError, match=r"1 of 2 recordings have no label, such as b; add a"):
         read_own(table)
     table.write_text("path,emotion,speaker\na.wav,sad,anna\n")
     assert [(r.emotion, r.speaker) for r in read_own(table)] == [("sad", "anna")]
+
+
+def test_a_list_may_have_any_label_as_a_column(tmp_path: Path) -> None:
+    table = tmp_path / "own.csv"
+    table.write_text("path,arousal,traces,turn,mood\na.wav,0.5,a.csv,3,good\n")
+    labels = {"arousal": "0.5", "traces": str(tmp_path / "a.csv"), "turn": "3"}
+    assert read_own(table)[0].labels == labels
+    line = {"key": "a", "path": "a.wav", "arousal": 0.5, "labels": {"turn": "3", "traces": "a.csv"}}
+    lines = tmp_path / "own.jsonl"
+    lines.write_text(json.dumps(line))
+    assert read_own(lines)[0].labels == labels
+
+
+def test_one_door_to_every_kind_of_corpus(tmp_path: Path) -> None:
+    assert len(read_corpus("mine", MOODS)) == 480
+    assert len(read_corpus("ravdess", MOODS)) == 480  # a list of one's own, whatever its name
+    with pytest.raises(ValueError, match="1,440 of 1,440 recordings are missing"):
+        read_corpus("ravdess", tmp_path)
+    with pytest.raises(FileNotFoundError, match="is no copy of EmoBox"):
+        read_corpus("ravdess", None, emobox=tmp_path)
+    with pytest.raises(ValueError, match="the corpus ravdess is read from a folder; say which"):
+        read_corpus("ravdess", None)
 
 
 def test_what_is_counted(tmp_path: Path) -> None:

@@ -15,6 +15,12 @@ from emotion2vec.audio import AUDIO_SUFFIXES, Waveform, load_audio, num_samples
 from emotion2vec.jsonl import write_jsonl
 from emotion2vec.listings import READERS, WANTED, Line, key_of, lines_of, paths_in, rows_of
 
+LABELS = (
+    *("emotion", "sentiment", "arousal", "valence", "dominance", "traces", "gender", "intensity"),
+    *("sentence", "session", "dialogue", "turn", "split", "fold"),
+)
+"""Labels that a list may have as fields or columns of their own; docs/corpora.md explains them."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -53,13 +59,13 @@ def read_manifest(path: str | Path) -> list[Record]:
 
     .jsonl (and any other): a line has `key` and `path` and may have `start`, `end`, `duration`
     (seconds), `speaker`, `language` and `labels`. `audio` for `path`, `duration_s` for `duration`,
-    and `emotion` outside `labels` are understood, too; other fields are passed over.
+    and `LABELS` outside `labels` are understood, too; other fields are passed over.
 
     .csv, .tsv: a header, with these fields as columns; without a key, the path is it.
 
     .scp: Kaldi's wav.scp, with `segments` and `utt2spk` beside it; commands are refused.
 
-    Relative paths start at the list's folder.
+    Relative paths, those in `traces` too, start at the list's folder.
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -159,8 +165,11 @@ def parse_record(values: Any, folder: Path) -> Record:
     if not isinstance(audio, str) or not isinstance(values["key"], str):
         raise ValueError("key and path must be strings")
     labels = dict(values.get("labels") or {})
-    if isinstance(values.get("emotion"), str):
-        labels.setdefault("emotion", values["emotion"])
+    for name in LABELS:
+        if isinstance(values.get(name), str | int | float):
+            labels.setdefault(name, str(values[name]))
+    if "traces" in labels:
+        labels["traces"] = str(folder / labels["traces"])
     speaker = values.get("speaker")
     return Record(
         key=values["key"],

@@ -49,26 +49,8 @@ def corpora(
     elif root is None and emobox is None:
         _print_facts(name, format)
     else:
-        _print_counts(*_read(name, root, emobox), format)
+        _print_counts(name, root, emobox, format)
     return 0
-
-
-def _read(name: str | None, root: Path | None, emobox: Path | None) -> tuple[str, list[Any]]:
-    """Return the title of a corpus and its records."""
-    if emobox is not None and name is not None:
-        from emotion2vec.corpora.emobox import EMOBOX, read_emobox
-
-        records = read_emobox(emobox, name, audio=root)
-        return f"{EMOBOX[name].title} by EmoBox's lists", records
-    assert root is not None
-    if name is None:
-        from emotion2vec.corpora.own import read_own
-
-        return str(root), read_own(root)
-    from emotion2vec.corpora.known import find_corpus
-
-    corpus = find_corpus(name)
-    return corpus.title, corpus.read(root)
 
 
 def _print_facts(name: str | None, format: RowFormat) -> None:
@@ -110,10 +92,17 @@ def _emobox_rows(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _print_counts(title: str, records: Sequence[Any], format: RowFormat) -> None:
+def _print_counts(
+    name: str | None, root: Path | None, emobox: Path | None, format: RowFormat
+) -> None:
+    from emotion2vec.corpora.known import find_corpus, read_corpus
     from emotion2vec.corpora.summary import summary
 
-    found = summary(records)
+    if name is None:
+        title = str(root)
+    else:
+        title = find_corpus(name).title if emobox is None else f"EmoBox's {name}"
+    found = summary(read_corpus(name or "", root, emobox=emobox))
     if format == "json":
         _print_rows([found], format)
         return
