@@ -50,7 +50,7 @@ FLOORS = [
     {"hf", "long", "pretraining.clusters", "pretraining.config"}
     | {"pretraining.distributed"}
     | {"probing.protocols", "probing.tasks", "probing.training"},
-    {"encoding", "pretraining.costs", "probing.results"},
+    {"encoding", "speech_encoders", "pretraining.costs", "probing.results"},
     {"backbones"},
     {"extract", "frame_cache", "recognize"},
     {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},

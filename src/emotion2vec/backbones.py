@@ -1,4 +1,4 @@
-"""Frozen feature makers behind one call: ours, ours with random weights, hand-made ones.
+"""Frozen feature makers behind one call: ours, those of transformers, hand-made ones.
 
 S samples, T frames, D width.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from emotion2vec.audio import Waveform
 from emotion2vec.config import Emotion2vecConfig
@@ -21,6 +22,7 @@ from emotion2vec.encoding import Encoded, arrange_weights, default_device, encod
 from emotion2vec.handmade import HAND_MADE
 from emotion2vec.layer_choice import Layer, layer_weights, with_layer
 from emotion2vec.model import Emotion2vec
+from emotion2vec.speech_encoders import load_speech_encoder
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ def load_backbone(name: str, *, layer: Layer = None, device: str | None = None) 
 
     Args:
         name: a folder or hub name of an encoder; "random:NAME" for the same architecture with
-            random weights; or a hand-made kind: "logmel", "mfcc", "spectrogram", "afcn" (the same
-            frames, for another head), "egemaps", "trivial"
+            random weights; "hf:NAME" for another speech encoder, a folder or hub name of
+            transformers, "hf-random:NAME-OR-FAMILY" for one with random weights; or a hand-made
+            kind: "logmel", "mfcc", "spectrogram", "afcn" (the same frames, for another head),
+            "egemaps", "trivial"
         layer: which layer, a weighted mean of layers, or all: `emotion2vec.layer_choice.Layer`
         device: where to compute; the accelerator where there is one, if None
 
@@ -77,6 +81,22 @@ def _random(name: str, layer: Layer, device: str | None) -> Backbone:
     return encoder_backbone(random_encoder(config), f"random:{name}", layer=layer, device=device)
 
 
+def _speech_encoder(
+    name: str, layer: Layer, device: str | None, *, random: bool = False
+) -> Backbone:
+    encoder = load_speech_encoder(name, random=random)
+    name = f"hf-random:{name}" if random else f"hf:{name}"
+    weights = layer_weights(layer, encoder.depth, name)
+    nothing = np.zeros((0, encoder.dim), np.float32)
+    fingerprint = _fingerprint(encoder.model, encoder.settings, weights)
+    encoder.model.to(device or default_device())
+
+    def encode(clips: Sequence[Waveform]) -> list[Encoded]:
+        return [Encoded(frames, nothing) for frames in encoder.encode(clips, weights)]
+
+    return Backbone(with_layer(name, layer), encoder.dim, fingerprint, encode)
+
+
 def _hand_made(kind: str, name: str, layer: Layer, device: str | None) -> Backbone:
     if name or layer is not None:
         raise ValueError(f"{kind} has neither a model nor layers; ask for plain {kind}.")
@@ -93,6 +113,8 @@ def _hand_made(kind: str, name: str, layer: Layer, device: str | None) -> Backbo
 
 BACKBONES: dict[str, Callable[[str, Layer, str | None], Backbone]] = {
     "random": _random,
+    "hf": _speech_encoder,
+    "hf-random": partial(_speech_encoder, random=True),
     **{kind: partial(_hand_made, kind) for kind in HAND_MADE},
 }
 """What stands before the colon of a name, and its loader."""
@@ -111,7 +133,7 @@ def encoder_backbone(
     """A backbone around an encoder in memory; arguments as in `load_backbone`."""
     weights = layer_weights(layer, model.config.prenet_depth + model.config.depth, name)
     device = device or default_device()
-    fingerprint = _fingerprint(model, weights)
+    fingerprint = _fingerprint(model, model.config.to_dict(), weights)
     model = model.to(device).eval()
     if device == "cpu":
         arrange_weights(model)
@@ -128,9 +150,9 @@ def encoder_backbone(
     )
 
 
-def _fingerprint(model: Emotion2vec, layer_weights: Tensor | None) -> str:
-    used = [] if layer_weights is None else layer_weights.tolist()
-    digest = hashlib.sha256(json.dumps([model.config.to_dict(), used]).encode())
+def _fingerprint(model: nn.Module, settings: Mapping[str, Any], weights: Tensor | None) -> str:
+    used = [] if weights is None else weights.tolist()
+    digest = hashlib.sha256(json.dumps([settings, used], default=str).encode())
     for value in model.state_dict().values():
         digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

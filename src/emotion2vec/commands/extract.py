@@ -36,8 +36,8 @@ def extract(
         Audio files, folders, globs, lists (.jsonl, .csv, wav.scp), or - for paths on standard
         input.
     model
-        Folder or hub name of an encoder; "random:NAME" for random weights; "logmel", "mfcc",
-        "spectrogram", "egemaps", "trivial".
+        Folder or hub name of an encoder; "random:NAME" for random weights; "hf:NAME" for another
+        speech encoder of transformers; "logmel", "mfcc", "spectrogram", "egemaps", "trivial".
     out
         Folder for the files and index.jsonl.
     level
