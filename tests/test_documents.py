@@ -85,6 +85,8 @@ def test_the_readme_shows_every_command() -> None:
             "pretrain",
             "probe",
             "ablate",
+            "robustness",
+            "transfer",
             "doctor",
         )
     }

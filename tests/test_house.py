@@ -53,11 +53,12 @@ FLOORS = [
     {"encoding", "speech_encoders", "pretraining.costs", "probing.results"},
     {"backbones"},
     {"extract", "frame_cache", "recognize"},
-    {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
+    {"probing.result_files"}
+    | {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
-    | {"probing.baselines", "probing.quick", "probing.report"},
+    | {"probing.baselines", "probing.quick", "probing.report", "probing.transfer"},
     {"probing.benchmark", "pretraining.loop", "ablation.grid"},
-    {"commands.output", "pretraining.plan", "ablation.scores"},
+    {"probing.robustness"} | {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},
     {
         "commands.ablate",
@@ -68,7 +69,7 @@ FLOORS = [
         "commands.health",
     }
     | {"commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
-    | {"commands.recognize"},
+    | {"commands.recognize", "commands.robustness", "commands.transfer"},
     {"cli"},
     {"__main__"},
 ]

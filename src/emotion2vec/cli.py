@@ -24,6 +24,8 @@ from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
 from emotion2vec.commands.probe import probe
 from emotion2vec.commands.recognize import recognize
+from emotion2vec.commands.robustness import robustness
+from emotion2vec.commands.transfer import transfer
 
 # Module -> extra that installs it.
 _EXTRAS = {
@@ -59,6 +61,8 @@ _COMMANDS = (
     health,
     corpora,
     probe,
+    robustness,
+    transfer,
     ablate,
     doctor,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,72 @@ def dots_figure(
     axis.grid(axis="x", alpha=0.3)
     if lines:
         figure.legend(loc="outside upper center", ncols=len(lines))
+    return figure
+
+
+def conditions_figure(
+    scores: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    *,
+    label: str,
+    chance: float | None = None,
+) -> Figure:
+    """Scores under conditions in percent, a row for each: a dot and its interval for each name.
+
+    Args:
+        scores: of each name, by condition: the score, from and to; the first condition is what the
+            others are compared with, and drawn through all rows
+        label: of the scores
+        chance: drawn through all rows
+    """
+    conditions = list(dict.fromkeys(c for of_name in scores.values() for c in of_name))
+    figure, [axis] = _panels(1, size=1.2 + 0.13 * (2 + len(scores)) * len(conditions))
+    figure.set_figwidth(8.5)
+    for number, ((name, of_name), color) in enumerate(
+        zip(scores.items(), _COLORS * (1 + len(scores) // len(_COLORS)), strict=False)
+    ):
+        shift = 0.7 * ((number + 0.5) / len(scores) - 0.5)
+        for condition, (value, low, high) in of_name.items():
+            row = conditions.index(condition) + shift
+            axis.plot([100 * low, 100 * high], [row, row], color=color, linewidth=2.5, alpha=0.4)
+            axis.plot([100 * value], [row], "o", color=color, markersize=4)
+        clean = 100 * next(iter(of_name.values()))[0]
+        axis.axvline(clean, color=color, linestyle="--", linewidth=1, alpha=0.7)
+        axis.plot([], [], "o-", color=color, label=name)
+    if chance is not None:
+        axis.axvline(
+            100 * chance, color="#555555", linestyle=":", label=f"chance, {100 * chance:.1f}"
+        )
+    for row in range(0, len(conditions), 2):
+        axis.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
+    axis.set_yticks(range(len(conditions)), conditions)
+    axis.set(xlabel=f"{label} (%), 95 % over speakers", ylim=(len(conditions) - 0.5, -0.5))
+    axis.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=min(3, len(scores) + 1))
+    return figure
+
+
+def transfer_figure(
+    matrices: Mapping[str, NDArray[np.float64]], names: Sequence[str], *, label: str, chance: float
+) -> Figure:
+    """Scores of training on one corpus (row) and testing on another (column), in percent.
+
+    Args:
+        matrices: scores (corpora, corpora) by title
+        names: of the corpora
+        label: of the scores
+        chance: the lightest colour
+    """
+    figure, axes = _panels(len(matrices), size=2.0 + 0.75 * len(names))
+    top = max(float(np.nanmax(matrix)) for matrix in matrices.values())
+    for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        axis.imshow(matrix, cmap="Blues", vmin=chance, vmax=max(top, chance + 0.01))
+        for (row, column), value in np.ndenumerate(matrix):
+            color = "white" if value > chance + 0.6 * (top - chance) else "black"
+            axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=color)
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlabel=f"tested on, {label} (%)", ylabel="trained on")
+        axis.set_title(title, fontsize=10)
     return figure
 
 

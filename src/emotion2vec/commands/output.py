@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,35 @@ def fit(text: str, width: int) -> str:
             text = text[1:]
         text = f"...{text}"
     return text + " " * (width - text_width(text))
+
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines of columns: the first to the left, the others to the right.
+
+    >>> align([["", "UA"], ["mine", "7.5"]])
+    ['       UA', 'mine  7.5']
+    """
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [fit(first, widths[0])]
+        cells += [" " * (w - text_width(c)) + c for c, w in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def command_line(command: str, names: Sequence[str], options: Mapping[str, Any]) -> str:
+    """The words that repeat a command, quoted for a shell; options that are None are left out.
+
+    >>> command_line("probe", ["my model"], {"data": ["a.jsonl", "b.jsonl"], "num_folds": 3})
+    "emotion2vec probe 'my model' --data a.jsonl b.jsonl --num-folds 3"
+    """
+    words = ["emotion2vec", command, *names]
+    for name, value in options.items():
+        if value is not None:
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
 
 
 def json_line(row: Row) -> str:

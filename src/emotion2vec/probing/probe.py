@@ -20,7 +20,7 @@ from emotion2vec.extract import extract
 from emotion2vec.manifest import Record
 from emotion2vec.probing.folds import Fold, Folds, check_parts
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.results import ProbeResult, run_of
+from emotion2vec.probing.results import ProbeResult, Run, run_of
 from emotion2vec.probing.statistics import chosen, fit_statistics, summarize
 from emotion2vec.probing.tasks import TASKS, Answer, Frames, Task, label_set, truth
 from emotion2vec.probing.training import ClipSet, Fitted, fit_heads, predict
@@ -152,6 +152,24 @@ def _clip_set(
     return ClipSet(clips, torch.tensor(said))
 
 
+def runs_of(fold: Fold, number: int, fitted: FittedHeads, frames: Frames) -> list[Run]:
+    """What trained heads answer on the fold's test part, a run for each seed.
+
+    Args:
+        fold: whose test part is run
+        number: its number, from 1
+        fitted: what `fit_fold` gave
+        frames: by key, of the test part
+    """
+    truths = _truths(fitted.task, fold.test, fitted.outputs, frames)
+    clips = [frames[r.key] for r in fold.test]
+    each = zip(fitted.seeds, fitted.answers(clips), fitted.notes, fitted.embed(clips), strict=True)
+    return [
+        run_of(fold, number, seed, truths, answers, note, vectors)
+        for seed, answers, note, vectors in each
+    ]
+
+
 def probe(
     folds: Folds,
     name: str,
@@ -179,16 +197,11 @@ def probe(
     Source: paper section 4.2.
     """
     names = label_set(folds, task)
-    runs = []
+    runs: list[Run] = []
     numbered = tqdm(
         list(enumerate(folds.folds, start=1)), f"probing ({name})", disable=not progress
     )
     for number, fold in numbered:
         fitted = fit_fold(fold, frames, names, task=task, head=head, seeds=seeds)
-        clips = [frames[r.key] for r in fold.test]
-        truths = _truths(task, fold.test, names, frames)
-        for seed, answers, note, vectors in zip(
-            seeds, fitted.answers(clips), fitted.notes, fitted.embed(clips), strict=True
-        ):
-            runs.append(run_of(fold, number, seed, truths, answers, note, vectors))
+        runs += runs_of(fold, number, fitted, frames)
     return ProbeResult(name, tuple(runs), () if task.kind == "classes" else tuple(names))

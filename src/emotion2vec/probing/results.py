@@ -83,7 +83,7 @@ class ProbeResult:
 
     def scores(self, runs: Sequence[Run]) -> Scores:
         """Scores over the test clips of some runs together."""
-        truth, prediction, _ = _joined(runs)
+        truth, prediction, _ = joined(runs)
         if self.dimensions:
             return concordance_scores(truth, prediction, self.dimensions)
         return classification_scores(truth, prediction)._asdict()
@@ -112,18 +112,18 @@ class ProbeResult:
     def interval(self, score: str | None = None) -> tuple[float, float]:
         """95 % interval of a pooled score over speakers (clips, where speakers are not known)."""
         score = score or self.score_names[0]
-        truth, prediction, groups = _joined(self.runs)
+        truth, prediction, groups = joined(self.runs)
         if self.dimensions:
             return concordance_interval(truth, prediction, groups, self.dimensions, score=score)
         return bootstrap_interval(truth, prediction, groups, score=score)
 
     def confusion(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Counts over all runs, rows are the truth."""
-        truth, prediction, _ = _joined(self.runs)
+        truth, prediction, _ = joined(self.runs)
         return confusion_matrix(truth, prediction, labels)
 
 
-def _joined(runs: Sequence[Run]) -> tuple[list[Any], list[Any], list[str]]:
+def joined(runs: Sequence[Run]) -> tuple[list[Any], list[Any], list[str]]:
     """Return truth, answers and speakers (keys, if not known) of runs; of frames, all of them."""
     truth: list[Any] = []
     prediction: list[Any] = []
