@@ -25,6 +25,7 @@ _MEAD_MAP = {
 _MEAD_CLIP = re.compile(
     r"(?:^|/)(?P<actor>[MW]\d{3})/audio/(?P<code>\w+)/level_(?P<level>\d)/(?P<clip>\w+)\.\w+$"
 )
+_MEAD_ACTORS = 48
 _MEAD_LAYOUT = (
     "a folder for each actor (M003, W009, ...) with audio/EMOTION/level_N/001.m4a; m4a needs the "
     "extra media"
@@ -38,12 +39,13 @@ def read_mead(root: Path) -> list[Record]:
 
     Raises:
         FileNotFoundError: if there is no such folder
-        ValueError: if actors' folders have no sound (they are counted)
+        ValueError: if actors are missing, or have films only; they are counted
     """
-    sounds = films_first(sounds_under(root))  # m4a counts as film, a wav made from it as sound
-    found = {}
+    found: dict[str, Record] = {}
     codes = []
-    for path in sounds:
+    for path in films_first(
+        sounds_under(root)
+    ):  # m4a is among films; a wav made from it replaces it
         parts = _MEAD_CLIP.search(path.relative_to(root).as_posix())
         if parts is None:
             continue
@@ -55,12 +57,11 @@ def read_mead(root: Path) -> list[Record]:
             labels["gender"] = {"M": "male", "W": "female"}[parts["actor"][0]]
             speaker = f"mead-{parts['actor']}"
             found[key] = Record(key, str(path), speaker=speaker, language="en", labels=labels)
-    actors = {path.name for path in root.iterdir() if re.fullmatch(r"[MW]\d{3}", path.name)}
-    silent = actors - {str(record.speaker).removeprefix("mead-") for record in found.values()}
-    if silent or not found:
+    gone = _MEAD_ACTORS - len({record.speaker for record in found.values()})
+    if gone > 0:
         raise ValueError(
-            f"MEAD: {len(silent)} of {len(actors)} actors' folders under {root} hold no sound "
-            f"({', '.join(sorted(silent)[:3])}); it must hold {_MEAD_LAYOUT}."
+            f"MEAD: {gone} of {_MEAD_ACTORS} actors have no sound under {root}; it must hold "
+            f"{_MEAD_LAYOUT}."
         )
     log_unmapped("MEAD", codes, _MEAD_MAP)
     return [found[key] for key in sorted(found)]
@@ -197,7 +198,7 @@ MEAD = Corpus(
     language="en",
     classes=tuple(sorted(_MEAD_MAP.values())),
     label_map=_MEAD_MAP,
-    speakers=48,
+    speakers=_MEAD_ACTORS,
     licence="the owners' terms of use, a PDF in their repository",
     source="Wang et al. 2020, ECCV; github.com/uniBruce/Mead",
     traps=(
