@@ -159,18 +159,18 @@ def meld(tmp_path: Path) -> Path:
 def test_meld_has_the_owners_parts_and_turns(meld: Path) -> None:
     records = by_key(read_meld(meld))
     assert list(records) == [
-        *("meld-train-dia0_utt1", "meld-train-dia0_utt3", "meld-train-dia125_utt4"),
-        *("meld-dev-dia110_utt8", "meld-test-dia0_utt1"),
+        *("meld-dia0_utt1-train", "meld-dia0_utt3-train", "meld-dia125_utt4-train"),
+        *("meld-dia110_utt8-dev", "meld-dia0_utt1-test"),
     ]
-    joy = records["meld-train-dia0_utt3"]
+    joy = records["meld-dia0_utt3-train"]
     assert joy.speaker == "meld-Joey" and joy.path.endswith("train/train_splits/dia0_utt3.mp4")
     assert joy.labels == {
         **{"emotion": "happy", "sentiment": "positive", "split": "train"},
         **{"dialogue": "train-dia0", "turn": "1"},
     }
-    neutral = records["meld-dev-dia110_utt8"].labels
+    neutral = records["meld-dia110_utt8-dev"].labels
     assert neutral["emotion"] == "neutral" and "sentiment" not in neutral
-    test = records["meld-test-dia0_utt1"]
+    test = records["meld-dia0_utt1-test"]
     assert test.labels["split"] == "test" and "repeated_splits_test" in test.path
     (fold,) = split("official", list(records.values())).folds
     assert [len(part) for part in fold] == [3, 1, 1]
@@ -179,8 +179,8 @@ def test_meld_has_the_owners_parts_and_turns(meld: Path) -> None:
 def test_meld_takes_sounds_made_of_the_films(meld: Path) -> None:
     path = sound(meld / "train" / "train_splits" / "dia0_utt3.flac")
     records = by_key(read_meld(meld))
-    assert records["meld-train-dia0_utt3"].path == str(path)
-    assert len(records["meld-train-dia0_utt3"].load()) == 800
+    assert records["meld-dia0_utt3-train"].path == str(path)
+    assert len(records["meld-dia0_utt3-train"].load()) == 800
 
 
 def test_meld_counts_what_is_missing(meld: Path) -> None:

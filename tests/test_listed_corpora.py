@@ -36,6 +36,9 @@ def by_key(records: list[Record]) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
+TAKES = ("contempt-level-3-001", "neutral-level-1-040")
+
+
 def test_mead_says_actor_emotion_and_intensity(tmp_path: Path) -> None:
     actors = [f"{'MW'[n % 2]}{n:03}" for n in range(3, 51)]
     for actor in actors:
@@ -45,10 +48,8 @@ def test_mead_says_actor_emotion_and_intensity(tmp_path: Path) -> None:
     touch(tmp_path / "W010/audio/sleepy/level_2/001.m4a")
     wav = touch(tmp_path / "W009/audio/contempt/level_3/001.wav")
     records = by_key(read_mead(tmp_path))
-    assert set(records) == {
-        f"mead-{actor}-{take}" for actor in actors for take in ("contempt-3-001", "neutral-1-040")
-    }
-    made = records["mead-W009-contempt-3-001"]
+    assert set(records) == {f"mead-{actor}-{take}" for actor in actors for take in TAKES}
+    made = records["mead-W009-contempt-level-3-001"]
     assert made.speaker == "mead-W009" and made.path == str(wav)
     assert made.labels == {"emotion": "contempt", "intensity": "3", "gender": "female"}
     for path in (tmp_path / "M004" / "audio").rglob("*.m4a"):
@@ -82,9 +83,9 @@ def test_podcast_has_parts_dimensions_and_unknown_speakers(
     records = read_msp_podcast(podcast)
     assert [r.emotion for r in records] == ["neutral", None, "contempt", "surprised"]
     assert [r.speaker for r in records] == [
-        *("msp-podcast-30", "msp-podcast-39", None, "msp-podcast-41")
+        *("msppodcast-30", "msppodcast-39", None, "msppodcast-41")
     ]
-    assert records[0].key == "msp-podcast-MSP-PODCAST_0001_0008"
+    assert records[0].key == "msppodcast-MSP-PODCAST_0001_0008"
     assert records[1].labels == {
         **{"arousal": "3.777778", "valence": "3.555556", "dominance": "3.777778"},
         **{"split": "train", "gender": "female"},
@@ -131,7 +132,7 @@ RESD = {
 
 def check_resd(records: dict[str, Record]) -> None:
     assert len(records) == 5
-    odd = records["resd-11_anger_disgust d_200"]
+    odd = records["resd-11_anger_disgust d_200.wav"]
     assert odd.speaker == "resd-11_anger_disgust_d" and odd.language == "ru"
     assert odd.labels == {"emotion": "disgusted", "split": "train", "dialogue": "11_anger_disgust"}
     (fold,) = split("official", list(records.values())).folds
@@ -169,9 +170,9 @@ def test_resd_is_unpacked_from_parquet_once(
         parquet.write_table(pyarrow.table(table), file)
     records = by_key(read_resd(tmp_path))
     check_resd(records)
-    clip = Path(records["resd-27_neutral_fear_n_100"].path)
+    clip = Path(records["resd-27_neutral_fear_n_100.wav"].path)
     assert clip == tmp_path / "test" / "27_neutral_fear_n_100.wav"
-    assert len(records["resd-27_neutral_fear_n_100"].load()) == 800
+    assert len(records["resd-27_neutral_fear_n_100.wav"].load()) == 800
     written = clip.stat().st_mtime_ns
     check_resd(by_key(read_resd(tmp_path)))
     assert clip.stat().st_mtime_ns == written

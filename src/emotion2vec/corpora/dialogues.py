@@ -1,4 +1,7 @@
-"""Corpora of dialogues: IEMOCAP, MELD, M3ED. Every turn is read, with the emotion if it has one."""
+"""Corpora of dialogues: IEMOCAP, MELD, M3ED. Every turn is read, with the emotion if it has one.
+
+Keys are EmoBox's.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,7 @@ def read_meld(root: Path) -> list[Record]:
             if row["Sentiment"].lower() in ("negative", "positive"):
                 labels["sentiment"] = row["Sentiment"].lower()
             labels |= {"split": side, "dialogue": f"{name}-dia{row['Dialogue_ID']}"}
-            key, speaker = f"meld-{name}-{clip}", f"meld-{row['Speaker']}"
+            key, speaker = f"meld-{clip}-{name}", f"meld-{row['Speaker']}"
             record = Record(key, str(sound), speaker=speaker, language="en", labels=labels)
             said.append((float(row["Utterance_ID"]), record))
     if gone:
@@ -277,6 +280,7 @@ MELD = Corpus(
         "speakers.",
         "Speakers called All, Guy or Woman are no one person.",
         "The series has a laugh track and music, which the clips keep.",
+        "Many clips have more than two channels: EmoBox takes the third, here all are averaged.",
         "Some clips are cut wrongly: test dia38_utt4 and dia220_utt0 last minutes.",
         "Nearly half is neutral (1,256 of 2,610 in test): look at UA beside WA.",
         "The published emotion2vec was pre-trained on these recordings, though without labels.",

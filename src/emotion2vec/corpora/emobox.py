@@ -130,7 +130,7 @@ def read_emobox(root: Path, name: str, *, audio: Path | None = None) -> list[Rec
 def emobox_folds(root: Path, name: str) -> list[dict[str, list[str]]]:
     """Keys of the parts "train", "test" and, where EmoBox has one, "valid" of each official fold.
 
-    The readers of acted corpora give the same keys.
+    Our readers give the same keys.
 
     Raises:
         FileNotFoundError, ValueError: as `read_emobox`, but no audio is looked for

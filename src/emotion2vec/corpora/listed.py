@@ -1,4 +1,7 @@
-"""Corpora of single utterances with labels in tables or folders: MEAD, MSP-Podcast, RESD."""
+"""Corpora of single utterances with labels in tables or folders: MEAD, MSP-Podcast, RESD.
+
+Keys are EmoBox's.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def read_mead(root: Path) -> list[Record]:
         parts = _MEAD_CLIP.search(path.relative_to(root).as_posix())
         if parts is None:
             continue
-        key = "-".join(("mead", *parts.group("actor", "code", "level", "clip")))
+        key = "mead-{actor}-{code}-level-{level}-{clip}".format_map(parts.groupdict())
         codes.append(parts["code"])
         labels = emotion_label(parts["code"], _MEAD_MAP)
         if labels:
@@ -119,8 +122,8 @@ def read_msp_podcast(root: Path, *, test: str = "Test1") -> list[Record]:
             labels["gender"] = row["Gender"].lower()
         path = sounds[row["FileName"]]
         unknown = row["SpkrID"].lower() in ("", "unknown")
-        speaker = None if unknown else f"msp-podcast-{row['SpkrID']}"
-        key = f"msp-podcast-{path.stem}"
+        speaker = None if unknown else f"msppodcast-{row['SpkrID']}"
+        key = f"msppodcast-{path.stem}"
         records.append(Record(key, str(path), speaker=speaker, language="en", labels=labels))
     return records
 
@@ -157,7 +160,7 @@ def read_resd(root: Path) -> list[Record]:
                 gone.append(path.relative_to(root))
             voice = path.stem.rsplit("_", 1)[0].replace(" ", "_")
             labels = {**emotion_label(code, _RESD_MAP), "split": side, "dialogue": voice[:-2]}
-            key, speaker = f"resd-{path.stem}", f"resd-{voice}"
+            key, speaker = f"resd-{path.name}", f"resd-{voice}"
             records.append(Record(key, str(path), speaker=speaker, language="ru", labels=labels))
     if gone:
         raise missing_files("RESD", gone, len(records), root=root, layout=_RESD_LAYOUT)
@@ -212,7 +215,7 @@ MEAD = Corpus(
 )
 
 MSP_PODCAST = Corpus(
-    name="msp-podcast",
+    name="msppodcast",
     title="MSP-Podcast",
     language="en",
     classes=tuple(sorted(_MSP_MAP.values())),
