@@ -85,6 +85,7 @@ def test_the_readme_shows_every_command() -> None:
             "pretrain",
             "probe",
             "ablate",
+            "report",
             "robustness",
             "transfer",
             "doctor",

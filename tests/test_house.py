@@ -32,11 +32,15 @@ FLOORS = [
         "metrics",
         "plots",
         "products",
+        "reporting.cells",
+        "reporting.published_scores",
+        "reporting.style",
         "pretraining.ablations",
         "published.pickles",
     },
     {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
-    | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"},
+    | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"}
+    | {"reporting.maps"},
     {"degradations", "handmade"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"coding"}
@@ -45,12 +49,14 @@ FLOORS = [
     {"conditions", "pack", "published.convert", "corpora.acted", "corpora.emobox"}
     | {"corpora.dialogues", "corpora.listed", "corpora.sentiment"},
     {"corpora.known", "published.hub"},
-    {"pretrained", "probing.networks"},
-    {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"},
+    {"pretrained", "probing.networks", "reporting.tables"},
+    {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"}
+    | {"reporting.drawings", "reporting.lines"},
     {"hf", "long", "pretraining.clusters", "pretraining.config"}
     | {"pretraining.distributed"}
-    | {"probing.protocols", "probing.tasks", "probing.training"},
-    {"encoding", "speech_encoders", "pretraining.costs", "probing.results"},
+    | {"probing.protocols", "probing.tasks", "probing.training"}
+    | {"reporting.page", "reporting.writers"},
+    {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.report"},
     {"backbones"},
     {"extract", "frame_cache", "recognize"},
     {"probing.result_files"}
@@ -69,7 +75,7 @@ FLOORS = [
         "commands.health",
     }
     | {"commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
-    | {"commands.recognize", "commands.robustness", "commands.transfer"},
+    | {"commands.recognize", "commands.report", "commands.robustness", "commands.transfer"},
     {"cli"},
     {"__main__"},
 ]

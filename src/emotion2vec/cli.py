@@ -24,6 +24,7 @@ from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
 from emotion2vec.commands.probe import probe
 from emotion2vec.commands.recognize import recognize
+from emotion2vec.commands.report import report
 from emotion2vec.commands.robustness import robustness
 from emotion2vec.commands.transfer import transfer
 
@@ -64,6 +65,7 @@ _COMMANDS = (
     robustness,
     transfer,
     ablate,
+    report,
     doctor,
 )
 for _place, _command in enumerate(_COMMANDS):

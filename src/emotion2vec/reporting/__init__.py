@@ -1,0 +1,1 @@
+"""Results of the benchmark as documents: Markdown, CSV, LaTeX, one HTML page."""
