@@ -52,7 +52,17 @@ def test_help_imports_nothing_heavy() -> None:
         assert word in done.stdout
 
 
-COMMANDS = ["recognize", "extract", "models", "convert", "pretrain", "probe", "ablate", "doctor"]
+COMMANDS = [
+    "recognize",
+    "extract",
+    "models",
+    "convert",
+    "pretrain",
+    "probe",
+    "benchmark",
+    "ablate",
+    "doctor",
+]
 
 
 def test_commands_stand_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,7 @@ def test_the_readme_shows_every_command() -> None:
             "pack",
             "pretrain",
             "probe",
+            "benchmark",
             "ablate",
             "report",
             "robustness",

@@ -62,12 +62,15 @@ FLOORS = [
     {"probing.result_files"}
     | {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
-    | {"probing.baselines", "probing.quick", "probing.report", "probing.transfer"},
-    {"probing.benchmark", "pretraining.loop", "ablation.grid"},
+    | {"probing.baselines", "probing.cells", "probing.quick", "probing.report"}
+    | {"probing.transfer"},
+    {"probing.benchmark", "probing.cell_tables", "probing.side_by_side"}
+    | {"pretraining.loop", "ablation.grid"},
     {"probing.robustness"} | {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},
     {
         "commands.ablate",
+        "commands.benchmark",
         "commands.convert",
         "commands.corpora",
         "commands.doctor",

@@ -127,6 +127,10 @@ def test_an_official_file_of_folds_goes_before_labels(tmp_path: Path) -> None:
     folds = split("official", records, SplitOptions(file=path, entry="emobox"))
     assert folds.name == "official" and "'emobox' of folds.json" in folds.protocol
     assert [r.key for r in folds.folds[0].test] == keys[30:]
+    assert split("speaker-folds", records, SplitOptions(file=path)).name == "speaker-folds"
+    path.write_text(json.dumps({"random": {"folds": [{"train": keys[:25], "test": keys[25:]}]}}))
+    with pytest.raises(ValueError, match="have speakers in training and test"):
+        split("speaker-folds", records, SplitOptions(file=path))
 
 
 def test_the_papers_star_selects_on_the_test_part_and_is_marked_everywhere() -> None:
@@ -154,7 +158,7 @@ def test_what_is_seen_is_never_the_test_part() -> None:
         ("leave-one-out", {}, "the protocol is 'leave-one-out'; choose one of official"),
         ("random", {"num_folds": 1}, "1 folds of 100 recordings cannot be made"),
         ("session-out", {"num_folds": 3}, "num_folds is given with the protocol session-out"),
-        ("random", {"file": Path("f.json")}, "only official takes it"),
+        ("random", {"file": Path("f.json")}, "only official, speaker-folds take it"),
         ("random", {"validation": "dev"}, "validation is 'dev'; choose one of speakers"),
     ],
 )

@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from emotion2vec import __version__
 from emotion2vec.commands.ablate import ablate
+from emotion2vec.commands.benchmark import benchmark
 from emotion2vec.commands.convert import convert
 from emotion2vec.commands.corpora import corpora
 from emotion2vec.commands.doctor import doctor
@@ -62,6 +63,7 @@ _COMMANDS = (
     health,
     corpora,
     probe,
+    benchmark,
     robustness,
     transfer,
     ablate,

@@ -11,9 +11,10 @@ from pathlib import Path
 from emotion2vec.atomic import atomic_path
 from emotion2vec.backbones import encoder_backbone, random_encoder
 from emotion2vec.config import Emotion2vecConfig
-from emotion2vec.probing.benchmark import plain_baselines, probe_backbone, readable
+from emotion2vec.probing.baselines import plain_baselines
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.probe import probe_backbone, readable
 from emotion2vec.probing.report import from_dict, to_json
 from emotion2vec.probing.results import ProbeResult
 

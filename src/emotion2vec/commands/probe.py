@@ -63,10 +63,10 @@ def probe(
     """
     from emotion2vec.atomic import atomic_path
     from emotion2vec.manifest import find_recordings
-    from emotion2vec.probing.benchmark import benchmark, write_report
     from emotion2vec.probing.folds import make_folds
     from emotion2vec.probing.heads import HeadConfig
     from emotion2vec.probing.report import table, to_json
+    from emotion2vec.probing.side_by_side import probe_models, write_report
 
     if out is not None:  # what would fail after the work fails before it
         import matplotlib  # noqa: F401
@@ -74,7 +74,7 @@ def probe(
         with atomic_path(out / "results.txt") as path:
             path.write_text("in progress\n")
     records = find_recordings(data)
-    found = benchmark(
+    found = probe_models(
         make_folds(records, folds, name=folds_name, num_folds=num_folds),
         model,
         layer=layer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from emotion2vec.audio import SAMPLE_RATE
+from emotion2vec.backbones import load_backbone
 from emotion2vec.manifest import Record
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import probe
+from emotion2vec.probing.probe import extract_frames, probe
 from emotion2vec.probing.results import ProbeResult, run_of
 from emotion2vec.probing.tasks import TASKS, Answer, Frames, Task, label_set, truth
 
@@ -87,3 +89,15 @@ def statistics_baseline(
     Needs scikit-learn; see `emotion2vec.probing.statistics`.
     """
     return probe(folds, name, frames, task=task, head=HeadConfig("logistic"))
+
+
+def plain_baselines(folds: Folds, *, progress: bool = False) -> list[ProbeResult]:
+    """What needs no encoder: log-mel statistics and the answer that is most frequent in training.
+
+    Logistic regression on log-mel statistics only where scikit-learn is installed.
+    """
+    results = []
+    if importlib.util.find_spec("sklearn"):
+        frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
+        results.append(statistics_baseline(folds, frames, "log-mel statistics"))
+    return [*results, constant_baseline(folds)]

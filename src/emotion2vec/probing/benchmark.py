@@ -1,187 +1,308 @@
-"""Several representations on the same folds, with the baselines that every number needs."""
+"""The benchmark: backbones on tasks, corpora and protocols, a file for each cell.
+
+Nothing here knows a corpus: it is given recordings.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from emotion2vec.atomic import atomic_path
 from emotion2vec.backbones import Backbone, load_backbone
-from emotion2vec.plots import confusion_figure, map_figure
-from emotion2vec.probing.baselines import constant_baseline, statistics_baseline
+from emotion2vec.frame_cache import cached_frames
+from emotion2vec.handmade import HAND_MADE
+from emotion2vec.layer_choice import with_layer
+from emotion2vec.manifest import Record
+from emotion2vec.probing.baselines import constant_baseline, speaker_baseline
+from emotion2vec.probing.cells import Cell, cell_of, read_cell, write_maps
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import extract_frames, probe, without
-from emotion2vec.probing.report import table, to_json
+from emotion2vec.probing.probe import probe, readable, without
+from emotion2vec.probing.protocols import SplitOptions, split
+from emotion2vec.probing.result_files import (
+    corpus_digest,
+    describe_folds,
+    slug,
+    stamp,
+    write_results,
+)
 from emotion2vec.probing.results import ProbeResult
-from emotion2vec.probing.tasks import Frames, label_set
+from emotion2vec.probing.tasks import TASKS, Frames, Task, inputs, label_set, usable
 
-SMALLEST_MAP = 8
-"""Clips under which a map shows nothing, and t-SNE refuses."""
+logger = logging.getLogger(__name__)
+
+ANSWERS: dict[str, Callable[..., ProbeResult]] = {
+    "constant": constant_baseline,
+    "speaker-only": speaker_baseline,
+}
+"""Baselines that hear nothing, by the name that they have among backbones."""
+
+BASELINES = (*ANSWERS, "trivial")
+"""What stands beside every result."""
+
+FAILURES = (ValueError, OSError, RuntimeError, ImportError)
+"""What makes a row of a cell; anything else is a fault of ours and stops the run."""
+
+
+class Given(NamedTuple):
+    """A corpus, not read yet."""
+
+    read: Callable[[], Sequence[Record]]
+    traps: Sequence[str] = ()
+    """what has misled people who used it"""
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """What `benchmark` found."""
+class Plan:
+    """What is asked for: each backbone on each task, corpus and protocol."""
 
+    backbones: Sequence[str]
+    corpora: Mapping[str, Given]
+    """by name"""
+    out: Path
+    """folder of results"""
+    tasks: Sequence[str] = ("emotion",)
+    protocols: Sequence[str] = ("official",)
+    options: SplitOptions = field(default_factory=SplitOptions)
+    paper_star: bool = False
+    """select on the test part, see `emotion2vec.probing.protocols.starred`"""
+    layers: Sequence[int] | Literal["all"] | None = None
+    """a cell for each of these layers of models, or for "all"; None for the model's output"""
+    head: str | None = None
+    """None for the task's own, or the backbone's"""
+    epochs: int = 100
+    seeds: int = 5
+    baselines: bool = True
+    command: Callable[[Mapping[str, Any]], str] = lambda cell: ""
+    """the words that make a cell again, of its header"""
+
+
+class Table(NamedTuple):
+    """A task on a corpus under a protocol."""
+
+    task: Task
+    corpus: str
+    protocol: str
+
+
+class Parts(NamedTuple):
+    """What a table stands on."""
+
+    records: Sequence[Record]
+    """of the whole corpus"""
     folds: Folds
-    """without the recordings that could not be read"""
-    results: tuple[ProbeResult, ...]
-    """models first, then the random encoder, log-mel statistics and the constant answer"""
-    errors: dict[str, str]
-    """by key, of recordings that could not be read"""
-    vectors: dict[str, NDArray[np.float32]] = field(repr=False)
-    """by model, the mean over frames (N, D) of the first fold's test clips"""
-    head: HeadConfig
-    """how the probes were trained"""
 
 
-def benchmark(
-    folds: Folds,
-    models: Sequence[str],
-    *,
-    layer: int | None = None,
-    seeds: Sequence[int] = (0,),
-    head: HeadConfig | None = None,
-    baselines: bool = True,
-    progress: bool = False,
-) -> Benchmark:
-    """Probe models on the folds, beside the baselines.
+def run_benchmark(plan: Plan, *, progress: bool = False) -> Iterator[Cell]:
+    """The cells of a plan, as they are done; one that is there already is only read.
 
-    The baselines are: an encoder like the first model's with random weights under the same probe;
-    and those of `plain_baselines`.
+    A cell that fails has an "error" and no scores, and the others go on.
 
     Args:
-        folds: the splits
-        models: folders or hub names
-        layer: as in `emotion2vec.backbones.load_backbone`
-        seeds: of the probes
-        head: how probes are trained
-        baselines: whether they are computed; for where they are known already
+        plan: what is asked for
         progress: show bars
 
     Raises:
-        FileNotFoundError: if a model is not there
-        ValueError: as `emotion2vec.probing.tasks.label_set`; without models or seeds; if no
-            recording of a part can be read
+        ValueError: for an unknown task, or without anything to run
     """
-    head = head or HeadConfig()
-    label_set(folds)  # before the work, not after it
-    if not seeds or not models or len(set(models)) < len(models):
+    unknown = set(plan.tasks) - set(TASKS)
+    if unknown or not (plan.backbones and plan.corpora and plan.protocols and plan.seeds > 0):
         raise ValueError(
-            f"there are {len(seeds)} seeds and the models {list(models)}; "
-            "give at least one of each, and each model once."
+            f"the tasks are {', '.join(plan.tasks)}, with {len(plan.backbones)} backbones, "
+            f"{len(plan.corpora)} corpora and {plan.seeds} seeds; choose from {', '.join(TASKS)}, "
+            "and give at least one of each."
         )
-    # All are loaded before the first is probed: a wrong name costs no work.
-    names = [*models, *([f"random:{models[0]}"] if baselines else [])]
-    backbones = [load_backbone(name, layer=layer) for name in names]
-    results, vectors = [], {}
-    errors: dict[str, str] = {}
-    for backbone in backbones:
-        result, frames, failed = probe_backbone(
-            folds, backbone, seeds=seeds, head=head, progress=progress
+    if plan.layers is not None and plan.head == "layers":
+        raise ValueError("the head layers takes all layers at once; choose it or single layers.")
+    parts = _all_parts(plan)
+    for name in dict.fromkeys((*plan.backbones, *(BASELINES if plan.baselines else ()))):
+        try:
+            backbone = _opened(plan, name)
+            layers = _layers(plan, backbone)
+        except FAILURES as error:
+            yield from (_failed(plan, table, name, error) for table in parts)
+            continue
+        for table, found in parts.items():
+            if name == "trivial" and table.task.kind == "frame values":
+                continue  # statistics of a clip say nothing of its single frames
+            for layer in layers:
+                try:
+                    if isinstance(found, Exception):
+                        raise found
+                    head = _head(plan, table.task, backbone)
+                    job = Job(table, found, backbone, head, layer)
+                    yield _cell(plan, job, progress=progress)
+                except FAILURES as error:
+                    yield _failed(plan, table, with_layer(name, layer), error)
+
+
+def _all_parts(plan: Plan) -> dict[Table, Parts | Exception]:
+    """Return recordings and folds of each table, or why there are none."""
+    found: dict[Table, Parts | Exception] = {}
+    for corpus, given in plan.corpora.items():
+        tables = [Table(TASKS[t], corpus, p) for t in plan.tasks for p in plan.protocols]
+        try:
+            records = given.read()
+        except FAILURES as error:
+            found |= dict.fromkeys(tables, error)
+            continue
+        for table in tables:
+            try:
+                found[table] = _parts(plan, table, records)
+            except FAILURES as error:
+                found[table] = error
+    return found
+
+
+def _parts(plan: Plan, table: Table, records: Sequence[Record]) -> Parts:
+    """Return the folds of what the task can be asked of."""
+    asked = usable(table.task, records)
+    # A file of folds names recordings of the whole corpus.
+    whole = records if plan.options.file else asked
+    folds = split(table.protocol, whole, plan.options, paper_star=plan.paper_star)
+    folds = without(folds, {r.key for r in records} - {r.key for r in asked})
+    label_set(folds, table.task)
+    return Parts(records, folds)
+
+
+def _opened(plan: Plan, name: str) -> Backbone:
+    """Return a backbone under the name that was asked for, with all layers if some are wanted."""
+    if name in ANSWERS:
+        return Backbone(name, 0, f"{name}-1", lambda clips: [], kind="baseline", default_head="")
+    wants_layers = plan.layers is not None or plan.head == "layers"
+    has_layers = name.partition(":")[0] not in HAND_MADE
+    backbone = load_backbone(name, layer="all" if wants_layers and has_layers else None)
+    return replace(backbone, name=name)
+
+
+def _layers(plan: Plan, backbone: Backbone) -> Sequence[int | None]:
+    """Return the layers that have a cell each; None stands for what the backbone gives."""
+    if plan.layers is None or backbone.kind != "model":
+        return [None]
+    noise = np.random.default_rng(0).normal(size=16000).astype(np.float32)
+    count = backbone.encode([noise])[0].frames.shape[1]
+    if isinstance(plan.layers, str):
+        return range(count)
+    wrong = [layer for layer in plan.layers if not 0 <= layer < count]
+    if wrong:
+        raise ValueError(
+            f"{backbone.name} has no layer {wrong[0]}; choose 0 (what enters the first block) to "
+            f"{count - 1}, or all."
         )
-        errors |= failed
-        folds = readable(folds, failed)
-        vectors[backbone.name] = _pool(frames, folds)
-        results.append(result)
-    if baselines:
-        results += plain_baselines(folds, progress=progress)
-    return Benchmark(folds, tuple(results), errors, vectors, head)
+    return plan.layers
 
 
-def probe_backbone(
-    folds: Folds,
-    backbone: Backbone,
-    *,
-    seeds: Sequence[int] = (0,),
-    head: HeadConfig | None = None,
-    progress: bool = False,
-) -> tuple[ProbeResult, Frames, dict[str, str]]:
-    """Scores of a backbone's frames, the frames, and by key the errors of recordings without any.
+class Job(NamedTuple):
+    """A cell to be made."""
 
-    Raises:
-        ValueError: as `emotion2vec.probing.tasks.label_set`; if no recording of a part can be read
-    """
-    frames, failed = extract_frames(folds, backbone, progress=progress)
-    folds = readable(folds, failed)
-    result = probe(folds, backbone.name, frames, head=head, seeds=seeds, progress=progress)
-    return result, frames, failed
+    table: Table
+    parts: Parts
+    backbone: Backbone
+    head: HeadConfig | None
+    """none of answers that hear nothing"""
+    layer: int | None
 
 
-def plain_baselines(folds: Folds, *, progress: bool = False) -> list[ProbeResult]:
-    """What needs no encoder: log-mel statistics and the answer that is most frequent in training.
-
-    Logistic regression on log-mel statistics only where scikit-learn is installed.
-    """
-    results = []
-    if importlib.util.find_spec("sklearn"):
-        frames, _ = extract_frames(folds, load_backbone("logmel"), progress=progress)
-        results.append(statistics_baseline(folds, frames, "log-mel statistics"))
-    return [*results, constant_baseline(folds)]
-
-
-def readable(folds: Folds, errors: Mapping[str, str]) -> Folds:
-    """The folds without the recordings that have an error.
-
-    Raises:
-        ValueError: if a part is empty then; the message shows the first error
-    """
-    try:
-        return without(folds, errors)
-    except ValueError as error:
-        reason = next(iter(errors.values()))
-        raise ValueError(f"{error} {len(errors)} could not be read: {reason}") from error
+def _head(plan: Plan, task: Task, backbone: Backbone) -> HeadConfig | None:
+    """Return what is asked for; else the task's head or, instead of a plain one, the backbone's."""
+    if backbone.kind == "baseline":
+        return None
+    if backbone.name in BASELINES and backbone.name not in plan.backbones:
+        return HeadConfig("logistic")
+    own = backbone.default_head if task.head == "linear" else task.head
+    name = plan.head or own
+    if name == "layers" and backbone.kind == "hand-made":
+        raise ValueError(f"{backbone.name} has no layers for the head layers; choose another.")
+    return HeadConfig(name, epochs=plan.epochs)
 
 
-def _pool(frames: Frames, folds: Folds) -> NDArray[np.float32]:
-    return np.stack([frames[record.key].mean(axis=0) for record in folds.folds[0].test])
+def _cell(plan: Plan, job: Job, *, progress: bool) -> Cell:
+    """Return a cell: read, or made and written."""
+    path = _path(plan, job)
+    header = _header(plan, job)
+    cell = read_cell(path, header)
+    if cell is None:
+        cell = _made(job, header, path, progress=progress)
+        cell["traps"] = list(plan.corpora[job.table.corpus].traps)
+        write_results(path, cell)
+    return cell
 
 
-def write_report(found: Benchmark, out: str | Path) -> None:
-    """Write `results.txt`, `results.json`, `confusion.png` and `map.png` into a folder.
-
-    The map shows the test clips of the first fold: the mean over frames as the encoder gives it,
-    and the first layer of the probe fitted on that fold, which is what the paper's maps show.
-
-    Raises:
-        OSError: if the folder cannot be written
-    """
-    out = Path(out)
-    with atomic_path(out / "results.txt") as path:
-        path.write_text(table(found.results, found.folds, found.head) + "\n", encoding="utf-8")
-    with atomic_path(out / "results.json") as path:
-        path.write_text(to_json(found.results, found.folds, found.head) + "\n", encoding="utf-8")
-    labels = label_set(found.folds)
-    model, random = found.results[0], found.results[len(found.vectors) - 1]
-    matrices = {short_name(result.name): result.confusion(labels) for result in (model, random)}
-    _save(confusion_figure(matrices, labels), out / "confusion.png")
-    first = model.runs[0]
-    has_method = importlib.util.find_spec("umap") or importlib.util.find_spec("sklearn")
-    if has_method and first.embeddings is not None and len(first.keys) >= SMALLEST_MAP:
-        panels = {
-            "frozen features, mean over frames": found.vectors[model.name],
-            "first layer of the probe": first.embeddings,
-        }
-        _save(map_figure(panels, [str(label) for label in first.truth]), out / "map.png")
+def _path(plan: Plan, job: Job) -> Path:
+    """Return the file of a cell; what is cut or selected otherwise has another folder."""
+    table = job.table
+    marks = [plan.options.validation or "", "starred" if plan.paper_star else ""]
+    folder = plan.out / table.task.name / table.corpus
+    name = slug(with_layer(job.backbone.name, job.layer), job.head.name if job.head else "none")
+    return folder / "-".join([table.protocol, *filter(None, marks)]) / f"{name}.json"
 
 
-def short_name(name: str) -> str:
-    """A name for titles: the last folder of a path.
+def _header(plan: Plan, job: Job) -> Cell:
+    """Return how a cell is made."""
+    selection = f"the epoch with the best {job.table.task.selection.upper()} on validation"
+    if job.head is None:
+        selection = "nothing"
+    elif job.head.name == "logistic":
+        selection = "the penalty, over groups of speakers in training and validation"
+    seeds = [0] if job.head is None else [*range(plan.seeds)]
+    header = {
+        "task": job.table.task.name,
+        "corpus": job.table.corpus,
+        "corpus_digest": corpus_digest(job.parts.records),
+        "protocol": describe_folds(job.parts.folds, selection),
+        **stamp(job.backbone, job.head, seeds, layer=job.layer, command=""),
+    }
+    return header | {"command": plan.command(header)}
 
-    >>> short_name("random:runs/demo/final")
-    'random:demo/final'
-    """
-    kind, colon, path = name.rpartition(":")
-    return kind + colon + "/".join(Path(path).parts[-2:])
+
+def _made(job: Job, header: Cell, path: Path, *, progress: bool) -> Cell:
+    """Return a cell that is computed; its maps are written."""
+    task, folds = job.table.task, job.parts.folds
+    if job.head is None:
+        result = ANSWERS[job.backbone.name](folds, task=task)
+        return cell_of(header, result, folds, task) | {"errors": {}}
+    frames, errors = _frames(job, progress=progress)
+    folds = readable(folds, errors)
+    result = probe(
+        folds,
+        job.backbone.name,
+        frames,
+        task=task,
+        head=job.head,
+        seeds=header["seeds"],
+        progress=progress,
+    )
+    write_maps(path.with_suffix(".npz"), result, folds, frames)
+    return cell_of(header, result, folds, task) | {"errors": errors}
 
 
-def _save(figure: Any, target: Path) -> None:
-    with atomic_path(target) as path:
-        figure.savefig(path, format="png", dpi=130, bbox_inches="tight")
+def _frames(job: Job, *, progress: bool) -> tuple[Frames, dict[str, str]]:
+    """Return what the head is given, by key, and the errors of recordings without."""
+    task = job.table.task
+    split_up = {r.key: r for fold in job.parts.folds.folds for part in fold for r in part}
+    records = job.parts.records if task.turns else [*split_up.values()]  # turns before are heard
+    frames, errors = cached_frames(records, job.backbone, progress=progress)
+    if job.layer is not None:
+        frames = {key: np.ascontiguousarray(each[:, job.layer]) for key, each in frames.items()}
+    given = inputs(task, records, frames)
+    lost = {key: "no turn before it could be read." for key in split_up if key not in given}
+    return given, lost | {key: error for key, error in errors.items() if key in lost}
+
+
+def _failed(plan: Plan, table: Table, name: str, error: Exception) -> Cell:
+    """Return a cell without scores, which is not written: the next run tries again."""
+    logger.debug("%s on %s: %s", name, table.corpus, error, exc_info=error)
+    return {
+        "task": table.task.name,
+        "corpus": table.corpus,
+        "protocol": {"name": table.protocol, "starred": plan.paper_star},
+        "backbone": {"name": name, "layer": None},
+        "head": {"name": plan.head or ""},
+        "seeds": [*range(plan.seeds)],
+        "error": str(error) or type(error).__name__,
+    }

@@ -5,7 +5,7 @@ N clips, T frames of a clip, D width, R runs (seeds), C classes or values.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,19 @@ def without(folds: Folds, keys: Collection[str]) -> Folds:
     return folds._replace(folds=tuple(check_parts(fold) for fold in kept))
 
 
+def readable(folds: Folds, errors: Mapping[str, str]) -> Folds:
+    """The folds without the recordings that have an error.
+
+    Raises:
+        ValueError: if a part is empty then; the message shows the first error
+    """
+    try:
+        return without(folds, errors)
+    except ValueError as error:
+        reason = next(iter(errors.values()))
+        raise ValueError(f"{error} {len(errors)} could not be read: {reason}") from error
+
+
 @dataclass(frozen=True)
 class FittedHeads:
     """Heads trained on one fold, one for each seed, ready for clips of any origin."""
@@ -73,7 +86,8 @@ class FittedHeads:
         """For each seed, what is said of each clip (T, D)."""
         if self.search is not None:
             found = self.search.predict(summarize(clips))
-            one = [str(a) if self.task.kind == "classes" else tuple(a.tolist()) for a in found]
+            classes = self.task.kind == "classes"
+            one = [str(a) if classes else tuple(np.atleast_1d(a).tolist()) for a in found]
             return [one for _ in self.seeds]
         given = torch.cat([predict(each.head, clips) for each in self.fitted], dim=1)  # (N, R, C)
         if self.task.kind == "classes":
@@ -205,3 +219,22 @@ def probe(
         fitted = fit_fold(fold, frames, names, task=task, head=head, seeds=seeds)
         runs += runs_of(fold, number, fitted, frames)
     return ProbeResult(name, tuple(runs), () if task.kind == "classes" else tuple(names))
+
+
+def probe_backbone(
+    folds: Folds,
+    backbone: Backbone,
+    *,
+    seeds: Sequence[int] = (0,),
+    head: HeadConfig | None = None,
+    progress: bool = False,
+) -> tuple[ProbeResult, Frames, dict[str, str]]:
+    """Scores of a backbone's frames, the frames, and by key the errors of recordings without any.
+
+    Raises:
+        ValueError: as `emotion2vec.probing.tasks.label_set`; if no recording of a part can be read
+    """
+    frames, failed = extract_frames(folds, backbone, progress=progress)
+    folds = readable(folds, failed)
+    result = probe(folds, backbone.name, frames, head=head, seeds=seeds, progress=progress)
+    return result, frames, failed

@@ -17,6 +17,7 @@ from emotion2vec.probing.folds import (
     folds_by_speaker,
     folds_from_file,
     held_out,
+    shared_speakers,
     speakers_of,
 )
 
@@ -32,7 +33,7 @@ class SplitOptions:
     num_folds: int | None = None
     """of `speaker-folds` (5) and `random` (10)"""
     file: Path | None = None
-    """of the official folds, see `emotion2vec.probing.folds.folds_from_file`"""
+    """of `official` or `speaker-folds`, see `emotion2vec.probing.folds.folds_from_file`"""
     entry: str | None = None
     """which folds in the file; its first if None"""
     seed: int = 0
@@ -118,7 +119,15 @@ def speaker_out(records: Sequence[Record], options: SplitOptions) -> Folds:
 
 
 def speaker_folds(records: Sequence[Record], options: SplitOptions) -> Folds:
-    """Speakers in a few groups, each group tested once."""
+    """Speakers in a few groups, each tested once: drawn, or the groups in a file."""
+    if options.file is not None:
+        made = official(records, options)
+        if any(map(shared_speakers, made.folds)):
+            raise ValueError(
+                f"the folds of {options.file} have speakers in training and test; give others, or "
+                "the protocol official."
+            )
+        return made._replace(name="speaker-folds")
     return folds_by_speaker(
         records,
         options.num_folds or 5,
@@ -154,7 +163,11 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 """Protocols by name."""
 
-_TAKES = {"num_folds": ("speaker-folds", "random"), "file": ("official",), "entry": ("official",)}
+_TAKES = {
+    "num_folds": ("speaker-folds", "random"),
+    "file": ("official", "speaker-folds"),
+    "entry": ("official", "speaker-folds"),
+}
 
 
 def split(

@@ -30,9 +30,9 @@ PASSING = ("command", "versions", "date", "machine")
 
 
 def stamp(
-    backbone: Backbone, head: HeadConfig, seeds: Sequence[int], *, layer: Any, command: str
+    backbone: Backbone, head: HeadConfig | None, seeds: Sequence[int], *, layer: Any, command: str
 ) -> dict[str, Any]:
-    """Who was scored, how, with what, when; ready for JSON."""
+    """Who was scored, how, with what, when; ready for JSON. Answers without a head have none."""
     gpu = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     return {
         "format": FORMAT,
@@ -43,7 +43,7 @@ def stamp(
             "dim": backbone.dim,
             "layer": layer,
         },
-        "head": asdict(head),
+        "head": {"name": "none"} if head is None else asdict(head),
         "seeds": list(seeds),
         "command": command,
         "versions": {"emotion2vec": __version__, "torch": torch.__version__},

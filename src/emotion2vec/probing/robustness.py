@@ -16,10 +16,9 @@ from emotion2vec.backbones import Backbone
 from emotion2vec.comparison import compare_classes, compare_values
 from emotion2vec.conditions import Condition
 from emotion2vec.frame_cache import cached_frames
-from emotion2vec.probing.benchmark import readable
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import FittedHeads, fit_fold, runs_of
+from emotion2vec.probing.probe import FittedHeads, fit_fold, readable, runs_of
 from emotion2vec.probing.result_files import (
     corpus_digest,
     describe_folds,
