@@ -216,7 +216,9 @@ def rows_of(store: FrameStore, seed: int) -> int:
 def test_a_writer_that_is_killed_leaves_whole_rows_only(tmp_path: Path) -> None:
     for seed in range(4):
         writer = start(tmp_path, seed, 100_000)
-        time.sleep(0.05 + 0.037 * seed)
+        while f"{seed}-0-0" not in FrameStore(tmp_path):
+            time.sleep(0.01)
+        time.sleep(0.037 * seed)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         store = FrameStore(tmp_path)

@@ -6,7 +6,9 @@ S samples, T frames, L layers, D width.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,19 +105,25 @@ def _sounds(
     records: Sequence[Record], condition: str, transform: Transform | None
 ) -> tuple[dict[str, _Sound], dict[str, str]]:
     """Return sounds by key, and the errors of those whose file cannot be read."""
-    of_files: dict[str, str] = {}
     sounds, errors = {}, {}
     for record in records:
         try:
-            if record.path not in of_files:
-                with open(record.path, "rb") as file:
-                    of_files[record.path] = hashlib.file_digest(file, "sha256").hexdigest()
+            status = os.stat(record.path)
+            digest = _digest(os.path.abspath(record.path), status.st_size, status.st_mtime_ns)
         except OSError as error:
-            errors[record.key] = f"{record.path} cannot be read ({error.strerror}); check the path."
+            reason = error.strerror
+            errors[record.key] = f"{record.path} cannot be read ({reason}); check the path."
             continue
-        name = f"{of_files[record.path]} {record.start} {record.end}"
+        name = f"{digest} {record.start} {record.end}"
         sounds[record.key] = _Sound(f"{name} {condition}".rstrip(), name, record, transform)
     return sounds, errors
+
+
+@cache
+def _digest(path: str, size: int, modified: int) -> str:
+    """Return the sha256 of a file; read once in a process while its size and time stay."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _encode(
