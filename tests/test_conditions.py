@@ -261,7 +261,7 @@ def test_recorded_rooms_keep_place_and_level(tmp_path: Path, clip: Waveform) -> 
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("whitr:3", "no condition 'whitr:3'; choose of white, pink"),
+        ("whitr:3", "no condition 'whitr:3'; choose of clean, white"),
         ("white", "no level that white takes; write white:NUMBER from -30 to 60"),
         ("white:loud", "no level that white takes"),
         ("white:nan", "no level that white takes"),

@@ -125,7 +125,8 @@ def test_a_run_goes_on_and_takes_more_conditions(
     with monkeypatch.context() as patch:
         patch.setattr(module, "fit_fold", None)  # nothing is trained again
         assert run(folds, tmp_path / "cut", ["mulaw", "white:0"]) == resumed
-    more = run(folds, tmp_path / "cut", ["gain:3"])
+    more = run(folds, tmp_path / "cut", ["gain:3"], command="emotion2vec {}".format)
+    assert more["command"] == "emotion2vec clean,white:0,mulaw,gain:3"  # all that is in the file
     assert [row["name"] for row in more["conditions"]] == ["clean", "white:0", "mulaw", "gain:3"]
     assert more["conditions"][:3] == whole["conditions"]
 
@@ -193,6 +194,7 @@ def test_the_command_prints_draws_and_can_be_repeated(
     capsys.readouterr()
     assert call(*words, "--format", "csv") == 3
     header, *rows = capsys.readouterr().out.splitlines()
+    assert values["command"].count("clean,white:10,shorten:0.2") == 1
     assert header.startswith("backbone,head,condition,family,level,unit,wa,ua") and len(rows) == 6
 
 

@@ -68,6 +68,7 @@ def _with_codec(name: str) -> Change:
 _SNR = ("dB SNR", -30.0, 60.0)
 
 CONDITIONS = {
+    "clean": Family(lambda clip, *_: clip, "the recording as it is"),
     "white": Family(_with_noise(white_noise), "white noise", *_SNR),
     "pink": Family(_with_noise(pink_noise), "pink noise", *_SNR),
     "speech": Family(_with_noise(speech_noise), "steady noise with the spectrum of speech", *_SNR),

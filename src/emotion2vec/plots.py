@@ -132,7 +132,8 @@ def conditions_figure(
     for row in range(0, len(conditions), 2):
         axis.axhspan(row - 0.5, row + 0.5, color="black", alpha=0.04, linewidth=0)
     axis.set_yticks(range(len(conditions)), conditions)
-    axis.set(xlabel=f"{label} (%), 95 % over speakers", ylim=(len(conditions) - 0.5, -0.5))
+    axis.set_xlabel(f"{label} (%), 95 % over speakers; dashed: {conditions[0]}")
+    axis.set_ylim(len(conditions) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside upper center", ncols=min(3, len(scores) + 1))
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -136,7 +137,7 @@ def robustness(
             seeds=range(seeds),
             condition_seed=condition_seed,
             layer=layer,
-            command=command_line("robustness", [name], options),
+            command=partial(_command, name, options),
             progress=shows_bar(quiet=quiet),
         )
         for name, one in zip(backbone, backbones, strict=True)
@@ -146,6 +147,11 @@ def robustness(
     _draw(found, picture)
     print(f"Results and picture are in {picture.parent}.", file=sys.stderr)
     return SOME_FAILED if _tell_errors(found) else 0
+
+
+def _command(backbone: str, options: Row, conditions: str) -> str:
+    """Return what repeats all that is in a file, whatever was asked for last."""
+    return command_line("robustness", [backbone], {**options, "conditions": conditions})
 
 
 Results = Sequence[dict[str, Any]]

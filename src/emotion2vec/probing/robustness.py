@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.backbones import Backbone
 from emotion2vec.comparison import compare_classes, compare_values
-from emotion2vec.conditions import Condition
+from emotion2vec.conditions import Condition, parse_condition
 from emotion2vec.frame_cache import cached_frames
 from emotion2vec.probing.folds import Folds
 from emotion2vec.probing.heads import HeadConfig
@@ -31,8 +31,7 @@ from emotion2vec.probing.result_files import (
 from emotion2vec.probing.results import ProbeResult, Run, joined
 from emotion2vec.probing.tasks import TASKS, Frames, Task, label_set
 
-CLEAN = Condition("clean", "clean", None, "", lambda clip, *_: clip)
-"""The recordings as they are."""
+CLEAN = parse_condition("clean")
 
 
 def robustness(
@@ -47,7 +46,7 @@ def robustness(
     seeds: Sequence[int] = (0,),
     condition_seed: int = 0,
     layer: Any = None,
-    command: str = "",
+    command: Callable[[str], str] = str,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Scores of heads under conditions that they have not heard in training.
@@ -67,7 +66,7 @@ def robustness(
         seeds: of the heads
         condition_seed: of what is random in the conditions
         layer: of the backbone, as it was asked for
-        command: that repeats the run, to be noted
+        command: from names of conditions, commas between, to the command to be noted
         progress: show bars
 
     Returns:
@@ -84,7 +83,7 @@ def robustness(
     records = list({r.key: r for fold in folds.folds for part in fold for r in part}.values())
     frames, errors = cached_frames(records, backbone, progress=progress)
     folds = readable(folds, errors)
-    header = stamp(backbone, head, seeds, layer=layer, command=command) | {
+    header = stamp(backbone, head, seeds, layer=layer, command="") | {
         "task": task.name,
         "corpus": corpus,
         "corpus_digest": corpus_digest(records),
@@ -95,18 +94,24 @@ def robustness(
     }
     values = open_results(path, header, rows="conditions")
     done = {row["identity"] for row in values["conditions"]}
-    todo = [c for c in (CLEAN, *conditions) if c.identity(condition_seed) not in done]
+    each = list(dict.fromkeys([CLEAN, *conditions]))
+    todo = [c for c in each if c.identity(condition_seed) not in done]
     if not todo:
-        return values
+        return {**values, "command": command(_names(values))}
     heads = [fit_fold(f, frames, names, task=task, head=head, seeds=seeds) for f in folds.folds]
     scratch = path.with_suffix(".frames")
     trained = _Trained(folds, heads, backbone, frames, condition_seed, scratch, progress)
     for condition in todo:
         others = [old for old in values["conditions"] if old["name"] != condition.name]
         values["conditions"] = [*others, trained.test(condition)]
+        values["command"] = command(_names(values))
         write_results(path, values)
         shutil.rmtree(scratch, ignore_errors=True)
     return values
+
+
+def _names(values: Mapping[str, Any]) -> str:
+    return ",".join(row["name"] for row in values["conditions"])
 
 
 def _check(task: Task, conditions: Sequence[Condition]) -> None:
@@ -155,7 +160,7 @@ class _Trained:
 
     def _hear(self, condition: Condition) -> tuple[Frames, Mapping[str, str]]:
         """Return frames of the test parts, and by key the errors of those without."""
-        if condition is CLEAN:
+        if condition == CLEAN:
             return self.clean, {}
         return cached_frames(
             list({r.key: r for fold in self.folds.folds for r in fold.test}.values()),
