@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emotion2vec.audio import RESAMPLING, SAMPLE_RATE, Waveform, load_audio
-from emotion2vec.degradations import fit_length
+from emotion2vec.degradations import active_speech, fit_length, power
+
+SPEECH_DBOV = -26.0
+"""Power of active speech that a codec is given, in dB of full scale: corpora differ by 50 dB, and
+what is very soft is silence to a codec. Source: ITU-T P.830, nominal input level."""
 
 _MP3_DELAY = 576 + 529
 """Samples that LAME's encoder and any decoder put before the sound. Where frames are too small for
@@ -41,7 +46,9 @@ CODECS = {
 
 
 def through_codec(samples: Waveform, name: str, level: float | None = None) -> Waveform:
-    """The clip encoded and decoded in memory, (S,), without the codec's delay; cut at full scale.
+    """The clip encoded and decoded in memory, (S,), without the codec's delay, at its own level.
+
+    The codec is given it at `SPEECH_DBOV`, cut at full scale.
 
     Args:
         samples: the clip
@@ -65,8 +72,8 @@ def through_codec(samples: Waveform, name: str, level: float | None = None) -> W
         options["compression_level"] = codec.compression(level)
     if codec.format == "MP3":
         options["bitrate_mode"] = "CONSTANT"
-    rate = codec.sampling_rate
-    sent = soxr.resample(samples, SAMPLE_RATE, rate, quality=RESAMPLING).clip(-1, 1)
+    rate, scale = codec.sampling_rate, _nominal(samples)
+    sent = soxr.resample(scale * samples, SAMPLE_RATE, rate, quality=RESAMPLING).clip(-1, 1)
     file = io.BytesIO()
     soundfile.write(file, sent, rate, format=codec.format, subtype=codec.subtype, **options)
     file.seek(0)
@@ -74,11 +81,17 @@ def through_codec(samples: Waveform, name: str, level: float | None = None) -> W
     if codec.format == "MP3" and len(received) > len(sent):
         received = received[_MP3_DELAY:]
     back = soxr.resample(received, rate, SAMPLE_RATE, quality=RESAMPLING)
-    return fit_length(back, len(samples))
+    return fit_length(back, len(samples)) / scale
+
+
+def _nominal(samples: Waveform) -> np.float32:
+    """Return the factor that brings active speech to `SPEECH_DBOV`; 1 for silence."""
+    strength = power(active_speech(samples))
+    return np.float32(math.sqrt(10 ** (SPEECH_DBOV / 10) / strength) if strength else 1)
 
 
 def through_amr(samples: Waveform, kbps: float) -> Waveform:
-    """The clip through AMR narrow band, what mobile telephones use, (S,), without its delay.
+    """The clip through AMR narrow band, what mobile telephones use, (S,); as `through_codec`.
 
     Args:
         samples: the clip
@@ -98,7 +111,8 @@ def through_amr(samples: Waveform, kbps: float) -> Waveform:
             f"amr cannot be written here ({error}); pip install 'emotion2vec[media]', or leave the "
             "condition out."
         ) from error
-    sent = soxr.resample(samples, SAMPLE_RATE, 8000, quality=RESAMPLING).clip(-1, 1)
+    scale = _nominal(samples)
+    sent = soxr.resample(scale * samples, SAMPLE_RATE, 8000, quality=RESAMPLING).clip(-1, 1)
     whole = np.round(sent * 32767).astype(np.int16)[None]
     file = io.BytesIO()
     with av.open(file, "w", format="amr") as container:
@@ -109,4 +123,4 @@ def through_amr(samples: Waveform, kbps: float) -> Waveform:
         for part in (frame, None):
             container.mux(stream.encode(part))
     delay = _AMR_DELAY * SAMPLE_RATE // 8000
-    return fit_length(load_audio(file.getvalue(), check=False)[delay:], len(samples))
+    return fit_length(load_audio(file.getvalue(), check=False)[delay:], len(samples)) / scale

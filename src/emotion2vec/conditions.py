@@ -37,7 +37,7 @@ Change = Callable[[Waveform, Any, np.random.Generator], Waveform]
 """(clip (S,), level, what its randomness comes from) -> clip"""
 
 
-_DEFINITIONS = 1
+_DEFINITIONS = 2
 """To be counted up when a condition is made to sound different under the same name."""
 
 
