@@ -48,7 +48,7 @@ def classification_cell(
     *,
     corpus: str = "ravdess",
     protocol: str = "official",
-    layer: int | None = None,
+    layer: int | str | None = None,
     skill: float | None = None,
     seeds: Sequence[int] = (0, 1),
     clips: int = 96,
@@ -65,7 +65,7 @@ def classification_cell(
     places = range(clips) if protocol == "random" else [int(speakers[key][1:]) for key in keys]
     runs = []
     for seed in seeds:
-        rng = np.random.default_rng([seed, len(backbone), layer or 0])
+        rng = np.random.default_rng([seed, len(backbone), layer if isinstance(layer, int) else 0])
         for fold in range(1, folds + 1):
             tested = [key for key, i in zip(keys, places, strict=True) if i % folds == fold - 1]
             answers = {
@@ -168,7 +168,8 @@ def robustness_file(backbone: str, skill: float) -> dict[str, Any]:
         interval = {"ua": [ua - 0.04, ua + 0.04]}
         scores = {"wa": ua, "ua": ua, "wf1": ua, "macro_f1": ua}
         facts = {"family": family, "level": level, "unit": unit, "name": name}
-        return facts | {"scores": scores, "interval_95": interval}
+        change = {"ua": [ua - skill, ua - skill - 0.05, ua - skill + 0.05, 0.01]}
+        return facts | {"scores": scores, "interval_95": interval, "change": change}
 
     levels = (20, 10, 0)
     conditions = [condition("clean", None, "", "clean", skill)]

@@ -32,7 +32,6 @@ FLOORS = [
         "metrics",
         "plots",
         "products",
-        "reporting.cells",
         "reporting.published_scores",
         "reporting.style",
         "pretraining.ablations",
@@ -40,8 +39,8 @@ FLOORS = [
     },
     {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"}
-    | {"reporting.maps"},
-    {"degradations", "handmade"}
+    | {"reporting.cells"},
+    {"degradations", "handmade", "reporting.maps"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"coding"}
     | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
@@ -55,9 +54,9 @@ FLOORS = [
     {"hf", "long", "pretraining.clusters", "pretraining.config"}
     | {"pretraining.distributed"}
     | {"probing.protocols", "probing.tasks", "probing.training"}
-    | {"reporting.page", "reporting.writers"},
-    {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.report"},
-    {"backbones"},
+    | {"reporting.html_tables", "reporting.writers"},
+    {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.page"},
+    {"backbones", "reporting.report"},
     {"extract", "frame_cache", "recognize"},
     {"probing.result_files"}
     | {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},

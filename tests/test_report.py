@@ -151,7 +151,14 @@ def test_layers_stand_in_a_table_of_their_own(groups: dict[str, Group]) -> None:
     [(name, cells)] = groups[OFFICIAL].sweeps.items()
     assert name == "emotion2vec-base, linear"
     assert [cell.subject.layer for cell in cells] == [0, 1, 2, 3, None]
-    assert not any("layer" in row.name for row in groups[OFFICIAL].rows)
+    assert not any("@" in row.name for row in groups[OFFICIAL].rows)
+
+
+def test_without_the_output_the_last_layer_stands_for_a_model(tmp_path: Path) -> None:
+    cells = [classification_cell("base", layer=i, skill=0.9 - 0.2 * i) for i in range(3)]
+    [group] = cells_of(tmp_path, *cells, classification_cell("mix", layer="mean"))
+    assert {row.name for row in group.rows} == {"base@2", "mix@mean"}
+    assert [cell.subject.layer for cell in group.sweeps["base, linear"]] == [0, 1, 2]
 
 
 def test_published_scores_need_the_same_protocol(groups: dict[str, Group]) -> None:
@@ -178,9 +185,13 @@ def test_published_scores_need_the_same_protocol(groups: dict[str, Group]) -> No
         (lambda c: c["scores"].pop("pooled"), "pooled is missing"),
         (lambda c: c["scores"]["pooled"].update(ua=82.0), "scores.pooled.ua is 82.0"),
         (lambda c: c["scores"]["pooled"].pop("ua"), "wanted are ua or ccc"),
+        (lambda c: c["runs"].append(7), "runs must be a list of objects"),
+        (lambda c: c["runs"][0].pop("fold"), "fold is missing; it must be a number"),
+        (lambda c: c.update(versions=[]), r"versions is \[\]; it must be an object"),
+        (lambda c: c["scores"].update(recall=[]), r"recall is \[\]"),
         (lambda c: c["confusion"].pop(), "confusion is not 8 rows of 8"),
         (lambda c: c["truth"].pop("clip000"), "answers 'clip000', whose truth is not there"),
-        (lambda c: c["backbone"].update(layer="last"), "backbone.layer is 'last'"),
+        (lambda c: c["backbone"].update(layer={}), "backbone.layer is {}"),
         (lambda c: c["protocol"].pop("starred"), "protocol.starred is not true or false"),
     ],
 )
@@ -259,6 +270,7 @@ def test_csv_has_a_line_a_cell(read: Results, groups: dict[str, Group]) -> None:
     assert pairs["emodb", "ravdess"] == "0.42"
     noise = [row for row in rows_of(robustness_csv(read.robustness)) if row["level"] == "0"]
     assert [float(row["ua"]) for row in noise] == pytest.approx([0.35, 0.15])
+    assert float(noise[0]["ua_change"]) == -0.35 and noise[0]["ua_change_p"] == "0.01"
 
 
 def test_markdown_keeps_protocols_apart(read: Results, groups: dict[str, Group]) -> None:
@@ -274,7 +286,10 @@ def test_markdown_keeps_protocols_apart(read: Results, groups: dict[str, Group])
     starred = groups["emotion · ravdess · official *"]
     assert row_line(starred.rows[0], starred)[2] in sections["emotion · ravdess · official \\*"]
     assert "emotion2vec-base \\* |" in sections["emotion · ravdess · official \\*"]
-    assert "white noise 0 dB | 35.0 (31.0 to 39.0)" in text and "| emodb | 42.0" in text
+    assert (
+        "white noise 0 dB | 35.0 (31.0 to 39.0) | −35.0 (−40.0 to −30.0) |" in text
+        and "| emodb | 42.0" in text
+    )
 
 
 def test_markdown_and_latex_show_names_as_they_are(tmp_path: Path) -> None:

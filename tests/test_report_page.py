@@ -173,9 +173,9 @@ def test_a_forest_places_its_bars() -> None:
 
 
 def test_curves_leave_out_what_is_not_there() -> None:
-    text = line_chart(
-        ["0", "1"], {"a<b": [(0.5, (0.4, 0.6)), None], "c": [None, (0.2, None)]}, "ua", "x"
-    )
+    curves = {"a<b": [(0.5, (0.4, 0.6)), None], "c": [None, (0.2, None)]}
+    text = line_chart(["0", "1"], curves, "ua", "x")
     assert text.count("<circle") == 2 and text.count("<polyline") == 2
+    assert "<polyline" not in line_chart(["0", "1"], curves, "ua", "x", joined=False)
     assert "a&lt;b: 50.0" in text
     assert "<td>–</td>" in heat(["x"], {"row": [None]})

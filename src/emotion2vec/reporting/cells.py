@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emotion2vec.layer_choice import with_layer
+
 FORMAT = 1
 """The format of the files that this version reads."""
 
@@ -22,17 +24,18 @@ class Subject(NamedTuple):
     backbone: str
     kind: str
     """ "model", "hand-made" or "baseline" """
-    layer: int | None
+    layer: int | str | None
+    """a number, or which of them are mixed and how"""
     head: str
 
     @property
     def name(self) -> str:
-        """The backbone and its layer.
+        """The backbone and its layer, as the commands take them.
 
-        >>> Subject("mfcc", "hand-made", None, "logistic").name
-        'mfcc'
+        >>> Subject("base", "model", 6, "linear").name
+        'base@6'
         """
-        return self.backbone if self.layer is None else f"{self.backbone} @ layer {self.layer}"
+        return with_layer(self.backbone, self.layer)
 
     @property
     def is_baseline(self) -> bool:
@@ -175,8 +178,11 @@ def read_result(path: Path) -> Cell | Robustness | Transfer:
         kind = Robustness
     elif "matrix" in values:
         kind = Transfer
+    values = {name: value for name, value in values.items() if value is not None}
     for name, wanted in _WANTED[kind].items():
         _check(values, name, wanted)
+    for name in _IF_THERE.keys() & values.keys():
+        _check(values, name, _IF_THERE[name])
     _CHECKS[kind](values)
     known = {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
     return kind(path=path, subject=_subject(values), **known)
@@ -190,7 +196,11 @@ _WANTED: dict[type, dict[str, type]] = {
     Robustness: _HEAD | {"task": str, "corpus": str, "protocol": dict, "conditions": list},
     Transfer: _HEAD | {"matrix": list},
 }
-_JSON_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+_IF_THERE: dict[str, type] = {
+    **{"corpus_digest": str, "date": str, "machine": str, "errors": dict, "versions": dict},
+    **{"confusion": list, "traps": list},
+}
+_JSON_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a number"}
 
 
 def _check(values: Mapping[str, Any], name: str, wanted: type) -> None:
@@ -204,12 +214,15 @@ def _check_cell(values: Mapping[str, Any]) -> None:
     for name in ("pooled", "fold_mean"):
         _check(values["scores"], name, dict)
         _check_scores(values["scores"][name], f"scores.{name}")
+    for name in {"deviation_over_seeds", "interval_95", "recall"} & values["scores"].keys():
+        _check(values["scores"], name, dict)
     labels = len(values["labels"])
-    confusion = values.get("confusion")
-    if confusion is not None and [len(row) for row in confusion] != [labels] * labels:
+    if "confusion" in values and [len(row) for row in values["confusion"]] != [labels] * labels:
         raise ValueError(f"confusion is not {labels} rows of {labels} counts, one a label.")
-    for run in values["runs"]:
-        unknown = set(run.get("predictions", {})) - set(values["truth"])
+    for run in _objects(values, "runs"):
+        for name, wanted in {"fold": int, "seed": int, "predictions": dict}.items():
+            _check(run, name, wanted)
+        unknown = set(run["predictions"]) - set(values["truth"])
         if unknown:
             raise ValueError(f"a run answers {min(unknown)!r}, whose truth is not there.")
 
@@ -218,7 +231,7 @@ def _check_robustness(values: Mapping[str, Any]) -> None:
     _check_protocol(values)
     if not values["conditions"]:
         raise ValueError("conditions are empty; the clean one must come first.")
-    for condition in values["conditions"]:
+    for condition in _objects(values, "conditions"):
         for name in ("family", "name"):
             _check(condition, name, str)
         _check(condition, "scores", dict)
@@ -226,11 +239,17 @@ def _check_robustness(values: Mapping[str, Any]) -> None:
 
 
 def _check_transfer(values: Mapping[str, Any]) -> None:
-    for one in values["matrix"]:
+    for one in _objects(values, "matrix"):
         for name in ("train", "test"):
             _check(one, name, str)
         _check(one, "scores", dict)
         _check_scores(one["scores"], f"scores of {one['train']} on {one['test']}")
+
+
+def _objects(values: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    if not all(isinstance(one, dict) for one in values[name]):
+        raise ValueError(f"{name} must be a list of objects.")
+    return values[name]
 
 
 _CHECKS = {Cell: _check_cell, Robustness: _check_robustness, Transfer: _check_transfer}
@@ -279,6 +298,9 @@ def _subject(values: Mapping[str, Any]) -> Subject:
     _check(backbone, "name", str)
     _check(head, "name", str)
     layer = backbone.get("layer")
-    if layer is not None and not isinstance(layer, int):
-        raise ValueError(f"backbone.layer is {layer!r}; it must be a whole number or null.")
-    return Subject(backbone["name"], str(backbone.get("kind", "model")), layer, head["name"])
+    if isinstance(layer, list):
+        layer = ",".join(f"{weight:g}" for weight in layer)
+    if not isinstance(layer, int | str | None):
+        raise ValueError(f"backbone.layer is {layer!r}; it must be a number, a text or null.")
+    name = backbone["name"].removesuffix(with_layer("", layer))
+    return Subject(name, str(backbone.get("kind", "model")), layer, head["name"])

@@ -127,7 +127,14 @@ Curve = Sequence[tuple[float, tuple[float, float] | None] | None]
 """For each place of the axis a value and its interval, or None."""
 
 
-def line_chart(places: Sequence[str], curves: Mapping[str, Curve], score: str, label: str) -> str:
+def line_chart(
+    places: Sequence[str],
+    curves: Mapping[str, Curve],
+    score: str,
+    label: str,
+    *,
+    joined: bool = True,
+) -> str:
     """Curves over named places, with their intervals as bars; colours go by order.
 
     Args:
@@ -135,6 +142,7 @@ def line_chart(places: Sequence[str], curves: Mapping[str, Curve], score: str, l
         curves: by name, as many points as places
         score: whose values they are
         label: of the axis
+        joined: whether lines go from point to point; not where places have no order
     """
     points = [point for curve in curves.values() for point in curve if point]
     low, high = axis([x for value, interval in points for x in (value, *(interval or ()))])
@@ -163,21 +171,29 @@ def line_chart(places: Sequence[str], curves: Mapping[str, Curve], score: str, l
     )
     for number, (name, curve) in enumerate(curves.items()):
         shift = span * 0.5 * ((number + 0.5) / len(curves) - 0.5)  # so that bars do not overlap
-        parts.append(_curve(name, curve, f"var(--c{number % COLORS})", span, shift, y, score))
+        color = f"var(--c{number % COLORS})"
+        parts += _marks(name, curve, color, span, shift, y, score)
+        if joined:
+            xs = [_LEFT + span * (i + 0.5) + shift for i in range(len(curve))]
+            ends = [
+                f"{x:.1f},{y(point[0]):.1f}" for x, point in zip(xs, curve, strict=True) if point
+            ]
+            line = f'fill="none" stroke="{color}" stroke-width="1.6"'
+            parts.append(f'<polyline points="{" ".join(ends)}" {line}/>')
     title = f"<title>{html.escape(label)}</title>"
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{title}{"".join(parts)}{under}</svg>'
 
 
-def _curve(
+def _marks(
     name: str, curve: Curve, color: str, span: float, shift: float, y: Any, score: str
-) -> str:
-    parts, path = [], []
+) -> list[str]:
+    """Return a dot and the bar of its interval for each point."""
+    parts = []
     for i, point in enumerate(curve):
         if point is None:
             continue
         value, interval = point
         x = _LEFT + span * (i + 0.5) + shift
-        path.append(f"{x:.1f},{y(value):.1f}")
         if interval is not None:
             ends = f'y1="{y(interval[0]):.1f}" y2="{y(interval[1]):.1f}"'
             bar = f'x1="{x:.1f}" x2="{x:.1f}" {ends} stroke="{color}"'
@@ -185,9 +201,7 @@ def _curve(
         title = f"<title>{html.escape(name)}: {show(score, value)}</title>"
         dot = f'cx="{x:.1f}" cy="{y(value):.1f}" r="3.2" fill="{color}"'
         parts.append(f"<circle {dot}>{title}</circle>")
-    joined = " ".join(path)
-    line = f'<polyline points="{joined}" fill="none" stroke="{color}" stroke-width="1.6"/>'
-    return line + "".join(parts)
+    return parts
 
 
 def scatter(points: NDArray[Any], labels: Sequence[str], names: Sequence[str], title: str) -> str:

@@ -162,12 +162,28 @@ def robustness_groups(found: Sequence[Robustness]) -> dict[str, list[Robustness]
 
 
 def robustness_table(found: Sequence[Robustness]) -> Table:
-    """A line a condition, a column a backbone: the main score with its interval."""
+    """A line a condition; for each backbone the main score, and its paired change from clean."""
     names = list(dict.fromkeys(str(c["name"]) for one in found for c in one.conditions))
     by_name = [{c["name"]: c for c in one.conditions} for one in found]
     main = main_score(found[0].conditions[0]["scores"])
-    lines = [[name, *(_condition(of.get(name), main) for of in by_name)] for name in names]
-    return Table([f"condition, {title_of(main)}", *(_subject(one) for one in found)], lines)
+    header = [f"condition, {title_of(main)}"]
+    for one in found:
+        header += [_subject(one), "over clean (95\u00a0%)"]
+    lines = []
+    for name in names:
+        line = [name]
+        for of in by_name:
+            line += [_condition(of.get(name), main), _change(of.get(name), main)]
+        lines.append(line)
+    return Table(header, lines)
+
+
+def _change(condition: Mapping[str, Any] | None, main: str) -> str:
+    change = ((condition or {}).get("change") or {}).get(main)
+    if not change or (condition or {}).get("family") == "clean":
+        return "–"
+    value, low, high, *_ = change
+    return score_text(main, value, as_interval([low, high]))
 
 
 def _subject(one: Robustness | Transfer) -> str:
@@ -200,10 +216,12 @@ def protocol_facts(group: Group) -> list[str]:
     """What the group's numbers rest on, a sentence each."""
     protocol, cell = group.protocol, group.cells[0]
     speakers = {name for name in cell.speakers.values() if name is not None}
-    facts = [
-        f"Protocol {protocol['name']}: {protocol.get('description') or 'not described'}.",
-        f"Validation: {protocol.get('validation') or 'not stated'}. "
-        f"Selected on it: {protocol.get('selection') or 'not stated'}.",
+    description = protocol.get("description") or "not described"
+    validation = protocol.get("validation") or "not stated"
+    facts = [f"Protocol {protocol['name']}: {description}."]
+    if validation not in description:
+        facts.append(f"Validation: {validation}.")
+    facts += [
         f"{len(cell.truth)} test clips of {len(speakers) or 'unknown'} speakers; "
         f"{len(group.labels)} labels: {', '.join(map(str, group.labels))}.",
     ]

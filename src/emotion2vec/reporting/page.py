@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from emotion2vec.reporting.cells import (
     Cell,
@@ -27,25 +24,28 @@ from emotion2vec.reporting.drawings import (
     line_chart,
     scatter,
 )
+from emotion2vec.reporting.html_tables import (
+    command_of,
+    escape,
+    plain_table,
+    results_table,
+    starred,
+)
 from emotion2vec.reporting.lines import (
     LAYERS_NOTE,
     READING,
-    Table,
     elsewhere_table,
-    group_header,
     layer_table,
     protocol_facts,
-    published_line,
     robustness_groups,
     robustness_table,
-    row_line,
-    source_of,
     transfer_title,
 )
 from emotion2vec.reporting.maps import Map
 from emotion2vec.reporting.style import STYLE
 from emotion2vec.reporting.tables import Group, Row, show, title_of
 
+OTHERS = "other conditions"
 MAPS_NOTE = (
     "Raw features are what the backbone gives. The first layer of a probe was trained on labels to "
     "tell these emotions apart, though not on these clips; maps in the paper are of that layer."
@@ -67,13 +67,15 @@ def page(groups: Sequence[Group], results: Results, maps: Mapping[Path, Map], no
     robust = robustness_groups(results.robustness)
     sections += [(f"Robustness: {title}", _robustness(found)) for title, found in robust.items()]
     sections += [(f"Across corpora: {transfer_title(x)}", _transfer(x)) for x in results.transfer]
-    links = "".join(f'<li><a href="#s{i}">{_star(t)}</a></li>' for i, (t, _) in enumerate(sections))
+    links = "".join(
+        f'<li><a href="#s{i}">{starred(t)}</a></li>' for i, (t, _) in enumerate(sections)
+    )
     bodies = "".join(
-        f'<section id="s{i}"><h2>{_star(title)}</h2>{body}</section>'
+        f'<section id="s{i}"><h2>{starred(title)}</h2>{body}</section>'
         for i, (title, body) in enumerate(sections)
     )
     wrong = "".join(
-        f'<p class="mind bad"><b>Not used</b>: {_e(results.name_of(path))}: {_e(error)}</p>'
+        f'<p class="mind bad"><b>Not used</b>: {escape(results.name_of(path))}: {escape(error)}</p>'
         for path, error in results.errors.items()
     )
     return f"""<!doctype html>
@@ -82,22 +84,14 @@ def page(groups: Sequence[Group], results: Results, maps: Mapping[Path, Map], no
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>Speech emotion benchmark</title><style>{STYLE}</style></head><body>
 <h1>Speech emotion benchmark</h1>
-<p class="dim">{_e(_made(results))}</p>
+<p class="dim">{escape(_made(results))}</p>
 {wrong}
-<p>{_e(READING)} A protocol's numbers stand in a table of their own: those of two protocols are
-never to be compared.{f" {_e(note)}" if note else ""}</p>
+<p>{escape(READING)} A protocol's numbers stand in a table of their own: those of two protocols are
+never to be compared.{f" {escape(note)}" if note else ""}</p>
 <nav><ul>{links}</ul></nav>
 {bodies}
 </body></html>
 """
-
-
-def _e(value: Any) -> str:
-    return html.escape(str(value))
-
-
-def _star(title: str) -> str:
-    return _e(title).replace(" *", ' <span class="star">*</span>')
 
 
 def _made(results: Results) -> str:
@@ -110,112 +104,28 @@ def _made(results: Results) -> str:
 
 def _group(group: Group, maps: Mapping[Path, Map]) -> str:
     parts = [
-        f'<ul class="facts">{"".join(f"<li>{_e(x)}</li>" for x in protocol_facts(group))}</ul>'
+        f'<ul class="facts">{"".join(f"<li>{escape(x)}</li>" for x in protocol_facts(group))}</ul>'
     ]
     if group.warnings:
-        warnings = "".join(f"<li>{_e(warning)}</li>" for warning in group.warnings)
+        warnings = "".join(f"<li>{escape(warning)}</li>" for warning in group.warnings)
         parts.append(f'<div class="mind"><b>Mind</b><ul>{warnings}</ul></div>')
     if group.traps:
-        traps = "".join(f"<li>{_e(trap)}</li>" for trap in group.traps)
-        title = f"Traps of {_e(group.corpus)} ({len(group.traps)})"
+        traps = "".join(f"<li>{escape(trap)}</li>" for trap in group.traps)
+        title = f"Traps of {escape(group.corpus)} ({len(group.traps)})"
         parts.append(f"<details><summary>{title}</summary><ul>{traps}</ul></details>")
     if group.rows:
-        parts += [_results(group), _forests(group), _recalls(group), _confusions(group)]
+        parts += [results_table(group), _forests(group), _recalls(group), _confusions(group)]
         parts.append(_maps([row for row in group.rows if row.cell.path in maps], maps, group))
     parts.append(_layers(group))
     if group.elsewhere:
         title = f"Published for {group.corpus} with other protocols: not comparable with the above"
-        table = _plain(elsewhere_table(group.elsewhere), left=2)
-        parts.append(f"<details><summary>{_e(title)}</summary>{table}</details>")
+        table = plain_table(elsewhere_table(group.elsewhere), left=2)
+        parts.append(f"<details><summary>{escape(title)}</summary>{table}</details>")
     return "".join(parts)
 
 
-def _results(group: Group) -> str:
-    header = group_header(group)
-    heads = "".join(f"<th{_head(i)}>{_e(name)}</th>" for i, name in enumerate(header))
-    models = [row for row in group.rows if not row.cell.subject.is_baseline]
-    baselines = [row for row in group.rows if row.cell.subject.is_baseline]
-    body = "".join(_row(row, group) for row in models)
-    if baselines:
-        body += _set("Baselines: what needs no trained representation", len(header))
-        body += "".join(_row(row, group) for row in baselines)
-    if group.published:
-        body += _set("Published: same corpus, protocol and number of folds", len(header))
-        for row in group.published:
-            line = _line([row.model, *published_line(row, group)[1:]])
-            about = f"{row.said}; {source_of(row)}"
-            said = f'<tr class="again"><td colspan="{len(header)}"><div><small>{_e(about)}'
-            body += f'<tr class="theirs row">{line}</tr>{said}</small></div></td></tr>'
-    return (
-        f'<div class="scroll"><table class="results"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _head(place: int) -> str:
-    return ' class="head"' if place == 1 else ""
-
-
-def _set(title: str, columns: int) -> str:
-    return f'<tr class="set"><td colspan="{columns}"><span>{_e(title)}</span></td></tr>'
-
-
-def _line(texts: Sequence[str]) -> str:
-    cells = [f"<td>{_star(texts[0])}</td>", f'<td class="head">{_e(texts[1])}</td>']
-    for text in texts[2:]:
-        value, bracket, interval = text.partition(" (")
-        small = f"<br><small>({_e(interval)}</small>" if bracket else ""
-        cells.append(f"<td>{_e(value)}{small}</td>")
-    return "".join(cells)
-
-
-def _row(row: Row, group: Group) -> str:
-    kinds = {"baseline": row.cell.subject.is_baseline, "best": row.is_best}
-    classes = " ".join(["row", *(name for name, holds in kinds.items() if holds)])
-    texts = row_line(row, group)
-    again = f'<tr class="again"><td colspan="{len(texts)}"><div>{_again(row.cell)}</div></td></tr>'
-    return f'<tr class="{classes}">{_line(texts)}</tr>{again}'
-
-
-def _again(cell: Cell) -> str:
-    """Return the command that makes a cell again, and what is known of it."""
-    facts = {
-        "head": ", ".join(f"{k} {v}" for k, v in cell.head.items()),
-        "backbone": ", ".join(f"{k} {v}" for k, v in cell.backbone.items() if v is not None),
-        "seeds": ", ".join(map(str, cell.seeds)),
-        "each fold": _folds(cell),
-        "unreadable": len(cell.errors) or "",
-        "made": " · ".join(
-            part
-            for part in (cell.date, cell.machine, ", ".join(map(" ".join, cell.versions.items())))
-            if part
-        ),
-    }
-    return _command(cell.command, facts)
-
-
-def _command(command: str, facts: Mapping[str, Any] | None = None) -> str:
-    listed = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in (facts or {}).items() if v)
-    return (
-        f"<details><summary>run it again</summary><pre>{_e(command)}</pre>"
-        f"{f'<dl>{listed}</dl>' if listed else ''}</details>"
-    )
-
-
-def _folds(cell: Cell) -> str:
-    """Return the main score of each fold, the mean over seeds."""
-    main = main_score(cell.pooled)
-    values: dict[int, list[float]] = {}
-    for run in cell.runs:
-        value = run.get("scores", {}).get(main)
-        if value is not None:
-            values.setdefault(run["fold"], []).append(value)
-    folds = (show(main, float(np.mean(of))) for _, of in sorted(values.items()))
-    return f"{title_of(main)} {', '.join(folds)}" if values else ""
-
-
 def _figure(title: str, drawing: str) -> str:
-    return f"<figure><figcaption>{_e(title)}</figcaption>{drawing}</figure>"
+    return f"<figure><figcaption>{escape(title)}</figcaption>{drawing}</figure>"
 
 
 def _forests(group: Group) -> str:
@@ -275,7 +185,7 @@ def _maps(rows: Sequence[Row], maps: Mapping[Path, Map], group: Group) -> str:
             )
             for title, points in found.panels.items()
         )
-        parts.append(f'<div><h4>{_e(row.name)}</h4><div class="pair">{figures}</div></div>')
+        parts.append(f'<div><h4>{escape(row.name)}</h4><div class="pair">{figures}</div></div>')
     return (
         f"<h3>Maps of the first fold's test clips</h3><p>{MAPS_NOTE}</p>{legend(group.labels)}"
         f'<div class="grid">{"".join(parts)}</div>'
@@ -287,7 +197,7 @@ def _layers(group: Group) -> str:
         return ""
     cells = [cell for of in group.sweeps.values() for cell in of]
     main = main_score(cells[0].pooled)
-    numbers = sorted({cell.subject.layer for cell in cells if cell.subject.layer is not None})
+    numbers = sorted({c.subject.layer for c in cells if isinstance(c.subject.layer, int)})
     layers: list[int | None] = [*numbers, *({None} & {cell.subject.layer for cell in cells})]
     curves = {}
     for name, of in group.sweeps.items():
@@ -296,9 +206,9 @@ def _layers(group: Group) -> str:
     places = ["output" if layer is None else str(layer) for layer in layers]
     drawing = line_chart(places, curves, main, f"layer; {title_of(main)}")
     tables = "".join(
-        f"<details><summary>{_e(name)}: all scores, and the commands</summary>"
-        f"{_plain(layer_table(of))}"
-        f"{''.join(f'<pre>{_e(cell.command)}</pre>' for cell in of)}</details>"
+        f"<details><summary>{escape(name)}: all scores, and the commands</summary>"
+        f"{plain_table(layer_table(of))}"
+        f"{''.join(f'<pre>{escape(cell.command)}</pre>' for cell in of)}</details>"
         for name, of in group.sweeps.items()
     )
     drawn = f"{legend(list(curves))}{drawing}"
@@ -314,14 +224,8 @@ def _robustness(found: Sequence[Robustness]) -> str:
     main = main_score(found[0].conditions[0]["scores"])
     names = [f"{one.subject.name}, {one.subject.head}" for one in found]
     clean = str(found[0].conditions[0]["name"])
-    families: dict[str, list[str]] = {}
-    for one in found:
-        for condition in one.conditions[1:]:
-            members = families.setdefault(condition["family"], [])
-            if condition["name"] not in members:
-                members.append(condition["name"])
     figures = []
-    for family, members in families.items():
+    for family, members in _families(found).items():
         places = [clean, *members]
         curves = {}
         for name, one in zip(names, found, strict=True):
@@ -329,12 +233,14 @@ def _robustness(found: Sequence[Robustness]) -> str:
             curves[name] = [_entry(by_name.get(place), main) for place in places]
         short = [clean, *(_level(found, family, member) for member in members)]
         label = f"{family}; {title_of(main)}"
-        figures.append(_figure(family, line_chart(short, curves, main, label)))
+        chart = line_chart(short, curves, main, label, joined=family != OTHERS)
+        figures.append(_figure(family, chart))
     commands = "".join(
-        f"<p>{_e(n)}</p>{_command(x.command)}" for n, x in zip(names, found, strict=True)
+        f"<p>{escape(n)}</p>{command_of(x.command)}" for n, x in zip(names, found, strict=True)
     )
     grid = f'<div class="grid">{"".join(figures)}</div>'
-    return f"{legend(names)}{grid}{_plain(robustness_table(found))}{commands}"
+    protocol = f"<p>{escape(found[0].protocol.get('description') or '')}</p>"
+    return f"{protocol}{legend(names)}{grid}{plain_table(robustness_table(found))}{commands}"
 
 
 def _entry(
@@ -344,6 +250,18 @@ def _entry(
     if entry is None or value is None:
         return None
     return value, as_interval((entry.get("interval_95") or {}).get(score))
+
+
+def _families(found: Sequence[Robustness]) -> dict[str, list[str]]:
+    """Return the names of conditions by family; those without kin are together at the end."""
+    families: dict[str, list[str]] = {}
+    for one in found:
+        for condition in one.conditions[1:]:
+            families.setdefault(condition["family"], []).append(condition["name"])
+    families = {family: list(dict.fromkeys(names)) for family, names in families.items()}
+    alone = [names[0] for names in families.values() if len(names) == 1]
+    several = {family: names for family, names in families.items() if len(names) > 1}
+    return several | ({OTHERS: alone} if alone else {})
 
 
 def _level(found: Sequence[Robustness], family: str, name: str) -> str:
@@ -367,8 +285,8 @@ def _transfer(one: Transfer) -> str:
         for train in dict.fromkeys(entry["train"] for entry in one.matrix)
     }
     corner = f"trained on \\ tested on, {title_of(main)}"
-    mapping = f"<p>Labels: {_e(_mapping(one.label_mapping))}</p>" if one.label_mapping else ""
-    return f"{mapping}{heat(tests, lines, corner=corner, tilted=False)}{_command(one.command)}"
+    mapping = f"<p>Labels: {escape(_mapping(one.label_mapping))}</p>" if one.label_mapping else ""
+    return f"{mapping}{heat(tests, lines, corner=corner, tilted=False)}{command_of(one.command)}"
 
 
 def _mapping(mapping: Any) -> str:
@@ -386,14 +304,3 @@ def _pair(entry: Mapping[str, Any] | None, score: str) -> Shade | None:
     known = ", ".join(map(str, classes)) if isinstance(classes, list) else classes
     title = f"{entry.get('clips', '?')} clips; classes: {known}"
     return _shade(score, entry["scores"].get(score), small=small, title=title)
-
-
-def _plain(table: Table, *, left: int = 1) -> str:
-    def line(tag: str, texts: Sequence[str]) -> str:
-        sides = [' class="left"' if i < left else "" for i in range(len(texts))]
-        cells = (f"<{tag}{s}>{_e(text)}</{tag}>" for s, text in zip(sides, texts, strict=True))
-        return f"<tr>{''.join(cells)}</tr>"
-
-    rows = "".join(line("td", texts) for texts in table.lines)
-    head = line("th", table.header)
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'

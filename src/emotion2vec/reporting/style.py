@@ -56,7 +56,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; ma
   font-size: .82rem; text-align: left; }
 dt { color: var(--dim); } dd { margin: 0; }
 .forests, .grid { display: grid; gap: 1.2rem 2rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); }
 .wrap { display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; } .wrap figure { max-width: 100%; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: .8rem; align-items: end; }
 figure { margin: 0; min-width: 0; } figcaption { font-size: .88rem; margin-bottom: .3rem; }

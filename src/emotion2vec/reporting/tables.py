@@ -156,16 +156,20 @@ def _group(cells: Sequence[Cell]) -> Group:
 
 
 def _sweeps(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, list[Cell]]]:
-    """Return the cells for the table, and by name those that differ in the layer only."""
+    """Return the cells for the table, and by name those that differ in the layer only.
+
+    Of several layers the table has the model's own output, else the last layer: not the best one.
+    """
     layers: dict[str, list[Cell]] = {}
     for cell in cells:
-        layers.setdefault(f"{cell.subject.backbone}, {cell.subject.head}", []).append(cell)
+        if not isinstance(cell.subject.layer, str):
+            layers.setdefault(f"{cell.subject.backbone}, {cell.subject.head}", []).append(cell)
     sweeps = {
         name: sorted(of, key=lambda c: (c.subject.layer is None, c.subject.layer or 0))
         for name, of in layers.items()
         if len({c.subject.layer for c in of}) > 1
     }
-    swept = [c for of in sweeps.values() for c in of if c.subject.layer is not None]
+    swept = [cell for of in sweeps.values() for cell in of[:-1]]
     return [cell for cell in cells if cell not in swept], sweeps
 
 

@@ -77,13 +77,7 @@ def _marked(line: list[str], is_baseline: bool) -> list[str]:
 
 def commands_of(group: Group) -> list[tuple[str, str]]:
     """Name and command of every cell of the group."""
-    swept = [
-        (cell.subject.name, cell.command)
-        for cells in group.sweeps.values()
-        for cell in cells
-        if cell.subject.layer is not None
-    ]
-    return [*((row.name, row.cell.command) for row in group.rows), *swept]
+    return [(cell.subject.name, cell.command) for cell in group.cells]
 
 
 def _md(text: str) -> str:
@@ -194,12 +188,8 @@ _FACTS = ("task", "corpus", "protocol", "description", "validation", "selection"
 
 def cells_csv(groups: Sequence[Group]) -> str:
     """A line a cell: scores in [0, 1] (CCC in [-1, 1]), one row of names above."""
-    rows: list[tuple[Cell, Row | None]] = []
-    for group in groups:
-        rows += [(row.cell, row) for row in group.rows]
-        known = {row.cell.path for row in group.rows}
-        rows += [(c, None) for of in group.sweeps.values() for c in of if c.path not in known]
-    return _csv([_cell_values(cell, row) for cell, row in rows])
+    rows = {row.cell.path: row for group in groups for row in group.rows}
+    return _csv([_cell_values(c, rows.get(c.path)) for group in groups for c in group.cells])
 
 
 def _cell_values(cell: Cell, row: Row | None) -> dict[str, Any]:
@@ -233,7 +223,11 @@ def robustness_csv(found: Sequence[Robustness]) -> str:
             row |= {"starred": one.starred, "backbone": one.subject.backbone}
             row |= {"layer": one.subject.layer, "head": one.subject.head}
             row |= {n: condition.get(n) for n in ("family", "level", "unit", "name")}
-            rows.append(row | _scores(condition) | {"command": one.command})
+            row |= _scores(condition)
+            for score, change in (condition.get("change") or {}).items():
+                parts = ("change", "change_low", "change_high", "change_p")
+                row |= {f"{score}_{p}": value for p, value in zip(parts, change, strict=True)}
+            rows.append(row | {"command": one.command})
     return _csv(rows)
 
 
