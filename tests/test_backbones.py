@@ -62,9 +62,11 @@ def test_trivial_statistics_of_the_sound_as_it_is() -> None:
     samples = np.concatenate([NOISE, np.zeros(12000, np.float32)]) + 0
     (row,) = trivial(samples)
     exact = samples.astype(float)
-    expected = [2.0, np.sqrt((exact**2).mean()), np.abs(exact).max(), exact.mean(), 20000 / 32000]
-    assert row == pytest.approx(expected, rel=1e-6)
-    assert trivial(samples / 2)[0, 1:3] == pytest.approx(row[1:3] / 2)
+    level = 20 * np.log10(np.sqrt((exact**2).mean()))
+    assert row == pytest.approx([2.0, level, np.abs(exact).max(), exact.mean(), 0.625], rel=1e-6)
+    half = trivial(samples / 2)[0]
+    assert half[1:3] == pytest.approx([level - 20 * np.log10(2), row[2] / 2])
+    assert trivial(np.zeros(400, np.float32))[0, 1] == -100
 
 
 @pytest.mark.parametrize("name", sorted(HAND_MADE.keys() - {"egemaps"}))

@@ -65,17 +65,18 @@ def spectrogram(samples: Waveform) -> Frames:
 
 
 def trivial(samples: Waveform) -> Frames:
-    """What should tell no emotion, (1, 5): seconds, RMS, peak, DC offset, share of samples not 0.
+    """What should tell no emotion, (1, 5): seconds, dB, peak, DC offset, share of samples not 0.
 
-    Of the sound as it is in the file, its level unchanged. What these alone can tell shows how a
-    corpus was recorded and cut, and is the floor for anything that is said to hear emotion.
+    Of the sound as it is in the file, its level unchanged; dB are of the RMS, 0 for an RMS of 1 and
+    at least -100. What these alone can tell shows how a corpus was recorded and cut, and is the
+    floor for anything that is said to hear emotion.
 
     >>> [round(float(x), 2) for x in trivial(np.array([0.5, -0.5, 0, 0] * 4000, np.float32))[0]]
-    [1.0, 0.35, 0.5, 0.0, 0.5]
+    [1.0, -9.03, 0.5, 0.0, 0.5]
     """
     exact = samples.astype(np.float64)
     duration = len(exact) / SAMPLE_RATE
-    level = np.sqrt(np.mean(exact**2))
+    level = 10 * np.log10(max(np.mean(exact**2), 1e-10))
     row = [duration, level, np.abs(exact).max(), exact.mean(), np.mean(exact != 0)]
     return np.array([row], np.float32)
 
@@ -133,7 +134,7 @@ HAND_MADE = {
     "spectrogram": HandMade("spectrogram-1", SPECTROGRAM_BINS, lambda: spectrogram),
     "afcn": HandMade("spectrogram-1", SPECTROGRAM_BINS, lambda: spectrogram, "afcn"),
     "egemaps": HandMade("egemaps-1", EGEMAPS, open_egemaps),
-    "trivial": HandMade("trivial-1", 5, lambda: trivial),
+    "trivial": HandMade("trivial-2", 5, lambda: trivial),
 }
 
 
