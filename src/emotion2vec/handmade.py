@@ -76,7 +76,7 @@ def trivial(samples: Waveform) -> Frames:
     """
     exact = samples.astype(np.float64)
     duration = len(exact) / SAMPLE_RATE
-    level = 10 * np.log10(max(np.mean(exact**2), 1e-10))
+    level = 10 * np.log10(max(float(np.mean(exact**2)), 1e-10))
     row = [duration, level, np.abs(exact).max(), exact.mean(), np.mean(exact != 0)]
     return np.array([row], np.float32)
 
