@@ -178,7 +178,7 @@ def test_the_command_prints_and_its_cells_say_how_to_make_them_again(
 ) -> None:
     out = corpus.parent / "out"
     words = ["benchmark", model, "--corpora", f"mine={corpus}", "--protocol", "speaker-out"]
-    words += ["--seeds", "1", "--epochs", "2", "--out", str(out), "--quiet"]
+    words += ["--seeds", "1", "--epochs", "2", "--hidden-dim", "8", "--out", str(out), "--quiet"]
     assert call(*words) == 0
     text = capsys.readouterr().out
     assert "emotion, mine, speaker-out" in text and "leave one speaker out (4 folds)" in text

@@ -34,6 +34,7 @@ def benchmark(
     layers: str | None = None,
     seeds: int = 5,
     epochs: int = 100,
+    hidden_dim: int = 256,
     no_baselines: bool = False,
     format: RowFormat = "table",
     quiet: bool = False,
@@ -82,6 +83,8 @@ def benchmark(
         How many seeds of a head.
     epochs
         Of a head's training.
+    hidden_dim
+        Units of a head's hidden layer; of afcn, its width, 256 being AlexNet's.
     no_baselines
         Leave out those that are not named.
     format
@@ -111,6 +114,7 @@ def benchmark(
         layers=_layers(layers),
         head=head,
         epochs=epochs,
+        hidden_dim=hidden_dim,
         seeds=seeds,
         baselines=not no_baselines,
         command=partial(_command, dict(zip(given, corpora, strict=True)), emobox, options, out),
@@ -183,6 +187,7 @@ def _command(
         "layers": cell["backbone"]["layer"],
         "seeds": len(cell["seeds"]),
         "epochs": head.get("epochs"),
+        "hidden_dim": head.get("hidden_dim"),
         "no_baselines": [],
         "out": out,
     }

@@ -76,6 +76,7 @@ class Plan:
     head: str | None = None
     """None for the task's own, or the backbone's"""
     epochs: int = 100
+    hidden_dim: int = 256
     seeds: int = 5
     baselines: bool = True
     command: Callable[[Mapping[str, Any]], str] = lambda cell: ""
@@ -218,7 +219,7 @@ def _head(plan: Plan, task: Task, backbone: Backbone) -> HeadConfig | None:
     name = plan.head or own
     if name == "layers" and backbone.kind == "hand-made":
         raise ValueError(f"{backbone.name} has no layers for the head layers; choose another.")
-    return HeadConfig(name, epochs=plan.epochs)
+    return HeadConfig(name, plan.hidden_dim, plan.epochs)
 
 
 def _cell(plan: Plan, job: Job, *, progress: bool) -> Cell:
