@@ -95,7 +95,7 @@ def test_it_shows_what_was_found(page: str, results: Path) -> None:
         "with other protocols: not comparable",
         "white noise 0 dB",
         "Choosing the best layer here would be choosing on the test part",
-        "Labels: calm → neutral",
+        "Labels: calm → neutral.",
     ):
         assert words in text, words
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emotion2vec.reporting.cells import Cell, Robustness, Transfer, as_interval, main_score
-from emotion2vec.reporting.published_scores import Published
+from emotion2vec.reporting.published_scores import PublishedScore
 from emotion2vec.reporting.tables import Group, Row, show, title_of
 
 READING = (
@@ -96,18 +96,18 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def published_line(row: Published, group: Group) -> list[str]:
+def published_line(row: PublishedScore, group: Group) -> list[str]:
     """A published row in the columns of `group_header`."""
     scores = [show(name, row.scores.get(name)) for name in group.scores]
     return [f"{row.model} [{source_of(row)}]", "–", *scores, "–", "–", ""]
 
 
-def source_of(row: Published) -> str:
+def source_of(row: PublishedScore) -> str:
     """Where a published row was read."""
     return row.source + (", second-hand" if row.second_hand else "")
 
 
-def elsewhere_table(rows: Sequence[Published]) -> Table:
+def elsewhere_table(rows: Sequence[PublishedScore]) -> Table:
     """Published rows of other protocols, each with its own."""
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     header = ["model", "protocol", *map(title_of, names), "source"]
@@ -205,6 +205,14 @@ def transfer_table(one: Transfer) -> Table:
     main = main_score(one.matrix[0]["scores"]) if one.matrix else "ua"
     lines = [[r, *(_condition(entries.get((r, c)), main) for c in tests)] for r in trains]
     return Table([f"trained on \\ tested on, {title_of(main)}", *tests], lines)
+
+
+def mapping_text(one: Transfer) -> str:
+    """Which labels counted as which."""
+    mapping = one.label_mapping
+    if not isinstance(mapping, Mapping):
+        return f"Labels: {mapping}."
+    return f"Labels: {', '.join(f'{said} → {ours}' for said, ours in mapping.items())}."
 
 
 def transfer_title(one: Transfer) -> str:

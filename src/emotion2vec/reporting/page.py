@@ -36,6 +36,7 @@ from emotion2vec.reporting.lines import (
     READING,
     elsewhere_table,
     layer_table,
+    mapping_text,
     protocol_facts,
     robustness_groups,
     robustness_table,
@@ -285,14 +286,8 @@ def _transfer(one: Transfer) -> str:
         for train in dict.fromkeys(entry["train"] for entry in one.matrix)
     }
     corner = f"trained on \\ tested on, {title_of(main)}"
-    mapping = f"<p>Labels: {escape(_mapping(one.label_mapping))}</p>" if one.label_mapping else ""
+    mapping = f"<p>{escape(mapping_text(one))}</p>" if one.label_mapping else ""
     return f"{mapping}{heat(tests, lines, corner=corner, tilted=False)}{command_of(one.command)}"
-
-
-def _mapping(mapping: Any) -> str:
-    if not isinstance(mapping, Mapping):
-        return str(mapping)
-    return "; ".join(f"{theirs} → {ours}" for theirs, ours in mapping.items())
 
 
 def _pair(entry: Mapping[str, Any] | None, score: str) -> Shade | None:

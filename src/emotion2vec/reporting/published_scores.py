@@ -27,7 +27,7 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedScore:
     """One row of somebody's table."""
 
     model: str
@@ -46,14 +46,16 @@ _SCORES = ("wa", "ua", "wf1")
 
 def _row(
     model: str, setting: Setting, text: str, said: str, *, second_hand: bool = False
-) -> Published:
+) -> PublishedScore:
     scores = {n: round(float(v) / 100, 4) for n, v in zip(_SCORES, text.split("/"), strict=False)}
-    return Published(model, setting, scores, PAPER, said, second_hand)
+    return PublishedScore(model, setting, scores, PAPER, said, second_hand)
 
 
 # The split of the nine languages, RAVDESS and SAVEE is quoted from the paper by two public
 # re-implementations (section 4.3): at each of 10 folds, 80, 10 and 10 % of all clips at random.
-_RANDOM = "10 random folds of clips, 80/10/10 %; speakers on both sides"
+_RANDOM = (
+    "10 random folds of clips, 80/10/10 %, speakers on both sides (section 4.3, as others quote it)"
+)
 _UNKNOWN = "the paper's protocol, not stated here"
 
 _LANGUAGES = {
@@ -74,7 +76,7 @@ _MODELS = ("WavLM base", "data2vec base", "data2vec 2.0 base", "emotion2vec")
 _CLASSES = {"ravdess": 8, "emodb": 7, "urdu": 4}
 
 
-def _languages() -> list[Published]:
+def _languages() -> list[PublishedScore]:
     rows = []
     for corpus, line in _LANGUAGES.items():
         # Corpora with a split of their owners: whether the quoted sentence means them, too, is
@@ -94,7 +96,7 @@ def _languages() -> list[Published]:
     return rows
 
 
-def _iemocap() -> list[Published]:
+def _iemocap() -> list[PublishedScore]:
     session = Setting("emotion", "iemocap", "session-out", False, 5, 4)
     speaker = session._replace(protocol="speaker-out", folds=10)
     said = "leave one session out, 5 folds, validation a fifth of training"
@@ -129,17 +131,17 @@ def _iemocap() -> list[Published]:
     ]
 
 
-def _others() -> list[Published]:
+def _others() -> list[PublishedScore]:
     song = Setting("emotion", "ravdess-song", "", False, 0, 0)
     talk = Setting("conversation", "iemocap", "", False, 0, 0)
-    prediction = Published(
+    prediction = PublishedScore(
         "emotion2vec", talk, {"ua": 0.7719, "macro_f1": 0.7671}, PAPER,
         "from the 6 turns before; the split is not stated here", second_hand=True,
     )  # fmt: skip
     return [_row("emotion2vec", song, "85.0/85.2/84.8", _UNKNOWN, second_hand=True), prediction]
 
 
-def _emobox() -> list[Published]:
+def _emobox() -> list[PublishedScore]:
     # UA, WA and F1, which is macro.
     table = {
         Setting("emotion", "ravdess", "official", False, 6, 8): (
@@ -163,7 +165,7 @@ def _emobox() -> list[Published]:
         for model, text in zip(models, line.split(" "), strict=True):
             ua, wa, f1 = (round(float(value) / 100, 4) for value in text.split("/"))
             scores = {"wa": wa, "ua": ua, "macro_f1": f1}
-            rows.append(Published(model, setting, scores, EMOBOX, said[setting.corpus]))
+            rows.append(PublishedScore(model, setting, scores, EMOBOX, said[setting.corpus]))
     return rows
 
 
@@ -171,7 +173,7 @@ PUBLISHED = (*_iemocap(), *_languages(), *_others(), *_emobox())
 """All published scores that are known here."""
 
 
-def same_protocol(setting: Setting) -> list[Published]:
+def same_protocol(setting: Setting) -> list[PublishedScore]:
     """What was published for this setting: protocol, folds, star and, where known, classes agree.
 
     >>> ours = Setting("emotion", "ravdess", "official", False, 6, 8)
@@ -181,12 +183,12 @@ def same_protocol(setting: Setting) -> list[Published]:
     return [row for row in PUBLISHED if _agrees(row.setting, setting)]
 
 
-def other_protocols(setting: Setting) -> list[Published]:
+def other_protocols(setting: Setting) -> list[PublishedScore]:
     """What was published for this task and corpus, but not in this setting.
 
     >>> ours = Setting("emotion", "ravdess", "official", False, 6, 8)
-    >>> {row.said for row in other_protocols(ours)}
-    {'10 random folds of clips, 80/10/10 %; speakers on both sides'}
+    >>> {row.said[:40] for row in other_protocols(ours)}
+    {'10 random folds of clips, 80/10/10 %, sp'}
     """
     return [
         row

@@ -94,6 +94,9 @@ svg .grid-line { stroke: var(--line); } svg .frame { fill: none; stroke: var(--l
   --c4: #a8548a; --c5: #2a8fc4; --c6: #7d4e42; --c7: #555; color-scheme: light; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   body { font-size: 10pt; max-width: none; padding: 0; } .scroll { overflow: visible; }
-  .results td { white-space: normal; } figure, tr { break-inside: avoid; }
+  .results, summary, pre, dl { font-size: 7.5pt; }
+  .results th, .results td:first-child { min-width: 0 !important; }
+  .results td, small { white-space: normal; } th, td { padding: .2rem .3rem; }
+  figure, tr { break-inside: avoid; }
   details::details-content { content-visibility: visible; height: auto; } }
 """

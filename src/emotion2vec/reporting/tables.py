@@ -13,7 +13,7 @@ from emotion2vec.comparison import Difference, compare_classes, compare_values
 from emotion2vec.corpora.known import CORPORA
 from emotion2vec.reporting.cells import Cell, main_score
 from emotion2vec.reporting.published_scores import (
-    Published,
+    PublishedScore,
     Setting,
     other_protocols,
     same_protocol,
@@ -73,20 +73,22 @@ class Group:
     """best first, then the baselines, best first"""
     sweeps: Mapping[str, Sequence[Cell]]
     """of backbones that were scored at several layers: the cells, the model's own output last"""
-    published: Sequence[Published]
+    published: Sequence[PublishedScore]
     """with the same protocol"""
-    elsewhere: Sequence[Published]
+    elsewhere: Sequence[PublishedScore]
     """with others, not to be compared"""
     warnings: Sequence[str]
     """what to mind about these numbers"""
     traps: Sequence[str]
     """what has misled others who used the corpus"""
+    number: str = ""
+    """among groups that would have the same title"""
 
     @property
     def title(self) -> str:
-        """Task, corpus, protocol, and the star."""
+        """Task, corpus, protocol, number, and the star."""
         star = " *" if self.starred else ""
-        return f"{self.task} · {self.corpus} · {self.protocol['name']}{star}"
+        return f"{self.task} · {self.corpus} · {self.protocol['name']}{self.number}{star}"
 
     @property
     def cells(self) -> list[Cell]:
@@ -111,11 +113,13 @@ def group_cells(cells: Sequence[Cell]) -> list[Group]:
         )
         groups.setdefault(key, []).append(cell)
     made = [_group(groups[key]) for key in sorted(groups, key=str)]
-    times = Counter(group.title for group in made)
-    return [
-        replace(group, warnings=[*group.warnings, _TWINS]) if times[group.title] > 1 else group
-        for group in made
-    ]
+    times, seen = Counter(group.title for group in made), Counter[str]()
+    for place, group in enumerate(made):
+        if times[group.title] > 1:
+            seen[group.title] += 1
+            number = f" ({seen[group.title]})"
+            made[place] = replace(group, number=number, warnings=[*group.warnings, _TWINS])
+    return made
 
 
 _TWINS = (

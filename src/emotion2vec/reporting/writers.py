@@ -16,6 +16,7 @@ from emotion2vec.reporting.lines import (
     elsewhere_table,
     group_header,
     layer_table,
+    mapping_text,
     protocol_facts,
     published_line,
     recall_table,
@@ -38,6 +39,8 @@ def markdown(groups: Sequence[Group], results: Results) -> str:
         parts.append(_md_commands((one.subject.name, one.command) for one in found))
     for one in results.transfer:
         parts += [f"## Across corpora: {_md(transfer_title(one))}", _md_table(transfer_table(one))]
+        if one.label_mapping:
+            parts.append(_md(mapping_text(one)))
         parts.append(_md_commands([(one.subject.name, one.command)]))
     if results.errors:
         lines = [[results.name_of(path), error] for path, error in results.errors.items()]
