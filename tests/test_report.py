@@ -154,6 +154,15 @@ def test_layers_stand_in_a_table_of_their_own(groups: dict[str, Group]) -> None:
     assert not any("@" in row.name for row in groups[OFFICIAL].rows)
 
 
+def test_namesakes_are_told_apart(tmp_path: Path) -> None:
+    small = {"name": "linear", "epochs": 10}
+    cells = [classification_cell("base"), classification_cell("base", head=small)]
+    cells.append(classification_cell("base", head=small, layer=1))
+    [group] = cells_of(tmp_path, *cells, classification_cell("mfcc"))
+    assert {row.name for row in group.rows} == {"base (epochs 100)", "base (epochs 10)", "mfcc"}
+    assert [cell.subject.layer for cell in group.sweeps["base, linear"]] == [1, None]
+
+
 def test_without_the_output_the_last_layer_stands_for_a_model(tmp_path: Path) -> None:
     cells = [classification_cell("base", layer=i, skill=0.9 - 0.2 * i) for i in range(3)]
     [group] = cells_of(tmp_path, *cells, classification_cell("mix", layer="mean"))

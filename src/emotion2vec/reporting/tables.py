@@ -167,25 +167,21 @@ def _sweeps(cells: Sequence[Cell]) -> tuple[list[Cell], dict[str, list[Cell]]]:
     layers: dict[str, list[Cell]] = {}
     for cell in cells:
         if not isinstance(cell.subject.layer, str):
-            layers.setdefault(f"{cell.subject.backbone}, {cell.subject.head}", []).append(cell)
-    sweeps = {
-        name: sorted(of, key=lambda c: (c.subject.layer is None, c.subject.layer or 0))
-        for name, of in layers.items()
-        if len({c.subject.layer for c in of}) > 1
-    }
+            layers.setdefault(f"{cell.subject.backbone} {sorted(cell.head.items())}", []).append(
+                cell
+            )
+    sweeps: dict[str, list[Cell]] = {}
+    for of in layers.values():
+        if len({cell.subject.layer for cell in of}) > 1:
+            of.sort(key=lambda c: (c.subject.layer is None, c.subject.layer or 0))
+            name = f"{of[0].subject.backbone}, {of[0].subject.head}"
+            sweeps[name if name not in sweeps else f"{name} ({len(sweeps) + 1})"] = of
     swept = [cell for of in sweeps.values() for cell in of[:-1]]
     return [cell for cell in cells if cell not in swept], sweeps
 
 
 def _rows(cells: Sequence[Cell]) -> list[Row]:
     """Return rows in the order of the cells; the best is the first that is no baseline."""
-    names = Counter(cell.subject.name for cell in cells)
-    heads = {(cell.subject.name, cell.subject.head) for cell in cells}
-    titles = []
-    for cell in cells:
-        name = cell.subject.name
-        twins = sum(of == name for of, _ in heads) < names[name]
-        titles.append(f"{name} ({str(cell.backbone.get('fingerprint'))[:8]})" if twins else name)
     best = next((cell for cell in cells if not cell.subject.is_baseline), None)
     found = {c.path: differences(best, c) for c in cells if best is not None and c is not best}
     scores = dict.fromkeys(score for of in found.values() for score in of)
@@ -198,8 +194,23 @@ def _rows(cells: Sequence[Cell]) -> list[Row]:
             {score: of[cell.path] for score, of in corrected.items() if cell.path in of},
             cell is best,
         )
-        for cell, title in zip(cells, titles, strict=True)
+        for cell, title in zip(cells, _titles(cells), strict=True)
     ]
+
+
+def _titles(cells: Sequence[Cell]) -> list[str]:
+    """Return the names of the cells, and of namesakes in what their weights or heads differ."""
+    titles = []
+    for cell in cells:
+        facts = [
+            {"weights": str(c.backbone.get("fingerprint"))[:8], **c.head}
+            for c in cells
+            if (c.subject.name, c.subject.head) == (cell.subject.name, cell.subject.head)
+        ]
+        own = {"weights": str(cell.backbone.get("fingerprint"))[:8], **cell.head}
+        differ = [f"{k} {v}" for k, v in own.items() if any(f.get(k) != v for f in facts)]
+        titles.append(cell.subject.name + (f" ({', '.join(differ)})" if differ else ""))
+    return titles
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
