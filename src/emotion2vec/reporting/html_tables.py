@@ -62,11 +62,13 @@ def _set(title: str, columns: int) -> str:
 
 def _line(texts: Sequence[str]) -> str:
     cells = [f"<td>{starred(texts[0])}</td>", f'<td class="head">{escape(texts[1])}</td>']
-    for text in texts[2:]:
-        value, bracket, interval = text.partition(" (")
-        small = f"<br><small>({escape(interval)}</small>" if bracket else ""
-        cells.append(f"<td>{escape(value)}{small}</td>")
-    return "".join(cells)
+    return "".join([*cells, *(f"<td>{_value(text)}</td>" for text in texts[2:])])
+
+
+def _value(text: str) -> str:
+    """Return a score with its interval, which is in brackets, small below it."""
+    value, bracket, interval = text.partition(" (")
+    return escape(value) + (f"<br><small>({escape(interval)}</small>" if bracket else "")
 
 
 def _row(row: Row, group: Group) -> str:
@@ -118,13 +120,13 @@ def _folds(cell: Cell) -> str:
 
 
 def plain_table(table: Table, *, left: int = 1) -> str:
-    """A table as it is; so many columns are of text."""
+    """A table of scores; so many columns are of text."""
 
-    def line(tag: str, texts: Sequence[str]) -> str:
-        sides = [' class="left"' if i < left else "" for i in range(len(texts))]
-        cells = (f"<{tag}{s}>{escape(text)}</{tag}>" for s, text in zip(sides, texts, strict=True))
-        return f"<tr>{''.join(cells)}</tr>"
+    def line(texts: Sequence[str]) -> str:
+        words = "".join(f'<td class="left">{escape(text)}</td>' for text in texts[:left])
+        return f"<tr>{words}{''.join(f'<td>{_value(text)}</td>' for text in texts[left:])}</tr>"
 
-    rows = "".join(line("td", texts) for texts in table.lines)
-    head = line("th", table.header)
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    rows = "".join(map(line, table.lines))
+    heads = "".join(f"<th>{escape(text)}</th>" for text in table.header)
+    head = f"<thead><tr>{heads}</tr></thead>"
+    return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'

@@ -37,12 +37,12 @@ def title_of(score: str) -> str:
 def show(score: str, value: float | None) -> str:
     """A score as a reader wants it: in percent, CCC as it is; a dash where there is none.
 
-    >>> show("ua", 0.5), show("ccc", -0.5), show("ua", None)
-    ('50.0', '−0.500', '–')
+    >>> show("ua", 0.5), show("ccc", -0.5), show("ua", -1e-9), show("ua", None)
+    ('50.0', '−0.500', '0.0', '–')
     """
     if value is None:
         return "–"
-    text = f"{value:.3f}" if score.startswith("ccc") else f"{100 * value:.1f}"
+    text = f"{value:z.3f}" if score.startswith("ccc") else f"{100 * value:z.1f}"
     return text.replace("-", "−")
 
 
