@@ -86,7 +86,9 @@ def _heading(cell: Cell) -> list[str]:
     star = " *" if protocol["starred"] else ""
     lines = [f"{cell['task']}, {cell['corpus']}, {protocol['name']}{star}"]
     if "description" in protocol:
-        lines.append(f"Protocol: {protocol['description']}. Validation: {protocol['validation']}.")
+        given = "" if "validation is" in protocol["description"] else protocol["validation"]
+        more = f" Validation: {given}." if given else ""
+        lines.append(f"Protocol: {protocol['description']}.{more}")
     if protocol["starred"]:
         lines.append(
             "* What was selected was selected on the test part: no estimate of new speech."
