@@ -64,8 +64,8 @@ def test_random_folds_share_speakers_and_it_is_counted() -> None:
     folds = split("random", records)
     check_whole(folds, records)
     assert len(folds.folds) == 10 and {len(fold.test) for fold in folds.folds} == {10}
-    assert {len(fold.valid) for fold in folds.folds} == {18}
-    assert folds.validation == "a fifth of the training clips with seed 0"
+    assert {len(fold.valid) for fold in folds.folds} == {10}  # 80, 10 and 10 %
+    assert folds.validation == "as many training clips as are tested with seed 0"
     assert all(shared_speakers(f) == len(speakers(f.test)) > 1 for f in folds.folds)
     assert len(split("random", records, SplitOptions(num_folds=4)).folds) == 4
 

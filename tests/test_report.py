@@ -182,6 +182,9 @@ def test_published_scores_need_the_same_protocol(groups: dict[str, Group]) -> No
     assert [row.scores["wa"] for row in same_protocol(ours)] == [0.7179]
     assert [row.scores["wa"] for row in same_protocol(ours._replace(starred=True))] == [0.7448]
     assert same_protocol(ours._replace(folds=4)) == []
+    emodb = Setting("emotion", "emodb", "official", False, 5, 7)
+    assert len(same_protocol(emodb)) == len(same_protocol(emodb._replace(hours=0.413))) == 3
+    assert same_protocol(emodb._replace(hours=0.297)) == []  # a copy cut to 2 s
     assert all(row.setting.protocol == "" for row in PUBLISHED if row.second_hand)
 
 

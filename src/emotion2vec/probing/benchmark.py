@@ -27,6 +27,7 @@ from emotion2vec.probing.protocols import SplitOptions, split
 from emotion2vec.probing.result_files import (
     corpus_digest,
     describe_folds,
+    hours_of,
     slug,
     stamp,
     write_results,
@@ -96,6 +97,8 @@ class Parts(NamedTuple):
 
     records: Sequence[Record]
     """of the whole corpus"""
+    hours: float
+    """which they last together"""
     folds: Folds
 
 
@@ -149,18 +152,19 @@ def _all_parts(plan: Plan) -> dict[Table, Parts | Exception]:
         tables = [Table(TASKS[t], corpus, p) for t in plan.tasks for p in plan.protocols]
         try:
             records = given.read()
+            hours = hours_of(records)
         except FAILURES as error:
             found |= dict.fromkeys(tables, error)
             continue
         for table in tables:
             try:
-                found[table] = _parts(plan, table, records)
+                found[table] = _parts(plan, table, records, hours)
             except FAILURES as error:
                 found[table] = error
     return found
 
 
-def _parts(plan: Plan, table: Table, records: Sequence[Record]) -> Parts:
+def _parts(plan: Plan, table: Table, records: Sequence[Record], hours: float) -> Parts:
     """Return the folds of what the task can be asked of."""
     asked = usable(table.task, records)
     # A file of folds names recordings of the whole corpus.
@@ -168,7 +172,7 @@ def _parts(plan: Plan, table: Table, records: Sequence[Record]) -> Parts:
     folds = split(table.protocol, whole, plan.options, paper_star=plan.paper_star)
     folds = without(folds, {r.key for r in records} - {r.key for r in asked})
     label_set(folds, table.task)
-    return Parts(records, folds)
+    return Parts(records, hours, folds)
 
 
 def _opened(plan: Plan, name: str) -> Backbone:
@@ -229,6 +233,7 @@ def _cell(plan: Plan, job: Job, *, progress: bool) -> Cell:
     cell = read_cell(path, header)
     if cell is None:
         cell = _made(job, header, path, progress=progress)
+        cell["hours"] = job.parts.hours
         cell["traps"] = list(plan.corpora[job.table.corpus].traps)
         write_results(path, cell)
     return cell

@@ -140,7 +140,7 @@ def random(records: Sequence[Record], options: SplitOptions) -> Folds:
     """Clips drawn into folds whoever speaks and whatever the label; speakers are on both sides.
 
     The paper's "random leave-one-out 10-fold" of most corpora, which others quote (section 4.3) as
-    80, 10 and 10 % of the clips at random. Here validation is a fifth of the training clips.
+    80, 10 and 10 % of the clips at random: so many validate as are tested.
     """
     num_folds = options.num_folds or 10
     if not 2 <= num_folds <= len(records):
@@ -148,7 +148,7 @@ def random(records: Sequence[Record], options: SplitOptions) -> Folds:
     place = np.random.default_rng(options.seed).permutation(len(records)) % num_folds
     parts = [held_out(records, (place == number).tolist()) for number in range(num_folds)]
     sentence = f"{num_folds} random folds of clips with seed {options.seed}"
-    return _finish("random", parts, sentence, options, validation="clips")
+    return _finish("random", parts, sentence, options, validation="as-many")
 
 
 Protocol = Callable[[Sequence[Record], SplitOptions], Folds]

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from emotion2vec import __version__
 from emotion2vec.atomic import atomic_path
+from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.backbones import Backbone
 from emotion2vec.manifest import Record
 from emotion2vec.probing.folds import Folds, shared_speakers
@@ -86,6 +87,21 @@ def corpus_digest(records: Sequence[Record]) -> str:
     """
     rows = sorted([r.key, r.speaker, r.start, r.end, sorted(r.labels.items())] for r in records)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def hours_of(records: Iterable[Record]) -> float:
+    """How long recordings are together, in hours; those that cannot be read count nothing.
+
+    >>> hours_of([Record("a", "a.wav", duration=1800.0), Record("b", "b.wav", duration=900.0)])
+    0.75
+    """
+    seconds = 0.0
+    for record in records:
+        try:
+            seconds += record.duration or record.num_samples() / SAMPLE_RATE
+        except (OSError, ValueError):
+            continue
+    return round(seconds / 3600, 4)
 
 
 def slug(backbone: str, head: str) -> str:

@@ -66,6 +66,8 @@ class Cell:
     speakers: Mapping[str, str | None]
     command: str
     corpus_digest: str = ""
+    hours: float = 0
+    """of the whole corpus; 0 where nobody said"""
     confusion: Sequence[Sequence[int]] | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
     traps: Sequence[str] = ()
@@ -198,9 +200,15 @@ _WANTED: dict[type, dict[str, type]] = {
 }
 _IF_THERE: dict[str, type] = {
     **{"corpus_digest": str, "date": str, "machine": str, "errors": dict, "versions": dict},
-    **{"confusion": list, "traps": list},
+    **{"confusion": list, "traps": list, "hours": float},
 }
-_JSON_NAMES: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a number"}
+_JSON_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a number",
+    float: "a number",
+}
 
 
 def _check(values: Mapping[str, Any], name: str, wanted: type) -> None:

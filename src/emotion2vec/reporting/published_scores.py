@@ -24,6 +24,8 @@ class Setting(NamedTuple):
     folds: int
     classes: int
     """0 where it is not known"""
+    hours: float = 0
+    """of the corpus, which tells copies that were cut; 0 where it is not known"""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ _LANGUAGES = {
 }
 _MODELS = ("WavLM base", "data2vec base", "data2vec 2.0 base", "emotion2vec")
 _CLASSES = {"ravdess": 8, "emodb": 7, "urdu": 4}
+_HOURS = {"emodb": 0.41}
+"""Of corpora that are in circulation in copies of another length."""
 
 
 def _languages() -> list[PublishedScore]:
@@ -89,6 +93,7 @@ def _languages() -> list[PublishedScore]:
             False,
             10 if known else 0,
             _CLASSES.get(corpus, 0),
+            _HOURS.get(corpus, 0),
         )
         for model, text in zip(_MODELS, line.split(" "), strict=True):
             if text:
@@ -147,7 +152,7 @@ def _emobox() -> list[PublishedScore]:
         Setting("emotion", "ravdess", "official", False, 6, 8): (
             "64.66/64.84/64.18 72.00/72.22/71.42 75.32/75.87/75.19"
         ),
-        Setting("emotion", "emodb", "official", False, 5, 7): (
+        Setting("emotion", "emodb", "official", False, 5, 7, _HOURS["emodb"]): (
             "75.07/75.86/75.49 92.58/92.67/92.57 91.26/92.43/91.84"
         ),
         Setting("emotion", "urdu", "official", False, 1, 4): (
@@ -198,5 +203,7 @@ def other_protocols(setting: Setting) -> list[PublishedScore]:
 
 
 def _agrees(theirs: Setting, ours: Setting) -> bool:
+    if theirs.hours and ours.hours and abs(ours.hours / theirs.hours - 1) > 0.1:
+        return False
     classes = theirs.classes or ours.classes
-    return theirs._replace(classes=classes) == ours
+    return theirs._replace(classes=classes, hours=ours.hours) == ours

@@ -141,6 +141,7 @@ def _group(cells: Sequence[Cell]) -> Group:
         first.starred,
         len({run.get("fold") for run in first.runs}),
         len(first.labels),
+        first.hours,
     )
     group = Group(
         first.task,
