@@ -13,10 +13,10 @@ from conftest import TINY, call, write_tone
 
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.backbones import random_encoder
+from emotion2vec.benchmark.cells import result_of
+from emotion2vec.benchmark.run import Given, Plan, run_benchmark
+from emotion2vec.benchmark.tables import columns, row_of, tables
 from emotion2vec.manifest import Record, read_manifest, write_manifest
-from emotion2vec.probing.benchmark import Given, Plan, run_benchmark
-from emotion2vec.probing.cell_tables import columns, row_of, tables
-from emotion2vec.probing.cells import result_of
 from emotion2vec.probing.protocols import SplitOptions
 
 MOODS = {"happy": 400.0, "sad": 200.0}

@@ -58,14 +58,14 @@ FLOORS = [
     {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.page"},
     {"backbones", "reporting.report"},
     {"extract", "frame_cache", "recognize"},
-    {"probing.result_files"}
-    | {"probing.probe", "pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
+    {"benchmark.result_files", "probing.probe"}
+    | {"pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
     {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
-    | {"probing.baselines", "probing.cells", "probing.quick", "probing.report"}
-    | {"probing.transfer"},
-    {"probing.benchmark", "probing.cell_tables", "probing.side_by_side"}
+    | {"benchmark.cells", "benchmark.transfer"}
+    | {"probing.baselines", "probing.quick", "probing.report"},
+    {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
-    {"probing.robustness"} | {"commands.output", "pretraining.plan", "ablation.scores"},
+    {"benchmark.robustness"} | {"commands.output", "pretraining.plan", "ablation.scores"},
     {"ablation.work", "ablation.report"},
     {
         "commands.ablate",

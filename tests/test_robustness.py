@@ -13,15 +13,15 @@ from conftest import call, write_tone
 
 from emotion2vec.audio import Waveform
 from emotion2vec.backbones import load_backbone
+from emotion2vec.benchmark import robustness as module
+from emotion2vec.benchmark.robustness import robustness
 from emotion2vec.cli import app
 from emotion2vec.conditions import Condition, parse_conditions
 from emotion2vec.frame_cache import cached_frames
 from emotion2vec.manifest import Record, write_manifest
-from emotion2vec.probing import robustness as module
 from emotion2vec.probing.folds import Folds, folds_by_speaker
 from emotion2vec.probing.heads import HeadConfig
 from emotion2vec.probing.probe import probe
-from emotion2vec.probing.robustness import robustness
 from emotion2vec.probing.tasks import TASKS
 
 PITCHES = {"happy": 2400.0, "sad": 300.0}

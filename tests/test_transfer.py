@@ -10,11 +10,11 @@ import pytest
 from conftest import call, write_tone
 
 from emotion2vec.backbones import load_backbone
+from emotion2vec.benchmark import transfer as module
+from emotion2vec.benchmark.transfer import share_classes, transfer
 from emotion2vec.cli import app
 from emotion2vec.manifest import Record, write_manifest
-from emotion2vec.probing import transfer as module
 from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.transfer import share_classes, transfer
 
 HEAD = HeadConfig("linear", epochs=6, batch_size=16)
 

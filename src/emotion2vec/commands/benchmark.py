@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from emotion2vec.commands.output import SOME_FAILED, RowFormat, command_line, row_lines, shows_bar
 
 if TYPE_CHECKING:
-    from emotion2vec.probing.benchmark import Given
+    from emotion2vec.benchmark.run import Given
 
 
 def benchmark(
@@ -92,8 +92,8 @@ def benchmark(
     quiet
         No progress bars, and no line for each cell that is done.
     """
-    from emotion2vec.probing.benchmark import Plan, run_benchmark
-    from emotion2vec.probing.cell_tables import columns, row_of, tables
+    from emotion2vec.benchmark.run import Plan, run_benchmark
+    from emotion2vec.benchmark.tables import columns, row_of, tables
     from emotion2vec.probing.protocols import SplitOptions
 
     given = dict(_given(text, emobox) for text in corpora)
@@ -150,9 +150,9 @@ def _layers(text: str | None) -> Any:
 
 def _given(text: str, emobox: Path | None) -> tuple[str, Given]:
     """Return the name of a corpus and how it is read."""
+    from emotion2vec.benchmark.run import Given
     from emotion2vec.corpora.known import CORPORA, read_corpus
     from emotion2vec.manifest import read_manifest
-    from emotion2vec.probing.benchmark import Given
 
     name, _, where = text.partition("=")
     if not name or not (where or emobox):

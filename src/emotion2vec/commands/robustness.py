@@ -96,13 +96,13 @@ def robustness(
     import matplotlib  # noqa: F401  what would fail after the work fails before it
 
     from emotion2vec.backbones import load_backbone
+    from emotion2vec.benchmark.robustness import robustness as run
     from emotion2vec.conditions import families, parse_conditions
     from emotion2vec.corpora.known import CORPORA, read_corpus
     from emotion2vec.manifest import find_recordings
     from emotion2vec.probing.folds import make_folds
     from emotion2vec.probing.heads import HeadConfig
     from emotion2vec.probing.protocols import SplitOptions, split
-    from emotion2vec.probing.robustness import robustness as run
     from emotion2vec.probing.tasks import TASKS, usable
 
     known = families(noise, impulse_responses)

@@ -71,9 +71,9 @@ def transfer(
     import matplotlib  # noqa: F401  what would fail after the work fails before it
 
     from emotion2vec.backbones import load_backbone
+    from emotion2vec.benchmark.transfer import transfer as run
     from emotion2vec.corpora.known import read_corpus
     from emotion2vec.probing.heads import HeadConfig
-    from emotion2vec.probing.transfer import transfer as run
 
     named = _pairs(corpora, "--corpora", "mine=mine.jsonl")
     recordings = {name: read_corpus(name, Path(where)) for name, where in named}

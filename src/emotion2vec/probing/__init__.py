@@ -1,1 +1,1 @@
-"""Evaluation of frozen representations: folds, heads, probe, report."""
+"""Evaluation of frozen representations: tasks, folds, heads, probe, report."""

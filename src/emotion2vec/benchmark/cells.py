@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec.atomic import atomic_path
+from emotion2vec.benchmark.result_files import PASSING
 from emotion2vec.metrics import recalls
 from emotion2vec.probing.folds import Folds
-from emotion2vec.probing.result_files import PASSING
 from emotion2vec.probing.results import ProbeResult, Run
 from emotion2vec.probing.tasks import Frames, Task, label_set
 

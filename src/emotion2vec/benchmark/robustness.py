@@ -13,13 +13,7 @@ import numpy as np
 
 from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.backbones import Backbone
-from emotion2vec.comparison import compare_classes, compare_values
-from emotion2vec.conditions import Condition, parse_condition
-from emotion2vec.frame_cache import cached_frames
-from emotion2vec.probing.folds import Folds
-from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import FittedHeads, fit_fold, readable, runs_of
-from emotion2vec.probing.result_files import (
+from emotion2vec.benchmark.result_files import (
     corpus_digest,
     describe_folds,
     describe_scores,
@@ -28,6 +22,12 @@ from emotion2vec.probing.result_files import (
     stamp,
     write_results,
 )
+from emotion2vec.comparison import compare_classes, compare_values
+from emotion2vec.conditions import Condition, parse_condition
+from emotion2vec.frame_cache import cached_frames
+from emotion2vec.probing.folds import Folds
+from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.probe import FittedHeads, fit_fold, readable, runs_of
 from emotion2vec.probing.results import ProbeResult, Run, joined
 from emotion2vec.probing.tasks import TASKS, Frames, Task, label_set
 

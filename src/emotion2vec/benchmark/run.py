@@ -14,17 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from emotion2vec.backbones import Backbone, load_backbone
-from emotion2vec.frame_cache import cached_frames
-from emotion2vec.handmade import HAND_MADE
-from emotion2vec.layer_choice import with_layer
-from emotion2vec.manifest import Record
-from emotion2vec.probing.baselines import constant_baseline, speaker_baseline
-from emotion2vec.probing.cells import Cell, cell_of, read_cell, write_maps
-from emotion2vec.probing.folds import Folds
-from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import probe, readable, without
-from emotion2vec.probing.protocols import SplitOptions, split
-from emotion2vec.probing.result_files import (
+from emotion2vec.benchmark.cells import Cell, cell_of, read_cell, write_maps
+from emotion2vec.benchmark.result_files import (
     corpus_digest,
     describe_folds,
     hours_of,
@@ -32,6 +23,15 @@ from emotion2vec.probing.result_files import (
     stamp,
     write_results,
 )
+from emotion2vec.frame_cache import cached_frames
+from emotion2vec.handmade import HAND_MADE
+from emotion2vec.layer_choice import with_layer
+from emotion2vec.manifest import Record
+from emotion2vec.probing.baselines import constant_baseline, speaker_baseline
+from emotion2vec.probing.folds import Folds
+from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.probe import probe, readable, without
+from emotion2vec.probing.protocols import SplitOptions, split
 from emotion2vec.probing.results import ProbeResult
 from emotion2vec.probing.tasks import TASKS, Frames, Task, inputs, label_set, usable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emotion2vec.probing.cells import Cell
+from emotion2vec.benchmark.cells import Cell
 
 
 def row_of(cell: Cell) -> dict[str, Any]:

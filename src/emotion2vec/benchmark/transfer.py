@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from emotion2vec.backbones import Backbone
-from emotion2vec.frame_cache import cached_frames
-from emotion2vec.manifest import Record
-from emotion2vec.probing.folds import Folds, complete
-from emotion2vec.probing.heads import HeadConfig
-from emotion2vec.probing.probe import FittedHeads, fit_fold, runs_of
-from emotion2vec.probing.protocols import SplitOptions, split
-from emotion2vec.probing.result_files import (
+from emotion2vec.benchmark.result_files import (
     corpus_digest,
     describe_scores,
     open_results,
@@ -22,6 +16,12 @@ from emotion2vec.probing.result_files import (
     stamp,
     write_results,
 )
+from emotion2vec.frame_cache import cached_frames
+from emotion2vec.manifest import Record
+from emotion2vec.probing.folds import Folds, complete
+from emotion2vec.probing.heads import HeadConfig
+from emotion2vec.probing.probe import FittedHeads, fit_fold, runs_of
+from emotion2vec.probing.protocols import SplitOptions, split
 from emotion2vec.probing.results import ProbeResult
 from emotion2vec.probing.tasks import Frames, label_set
 
