@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from emotion2vec.encoding import default_device
 from emotion2vec.probing.heads import HEADS, HeadConfig, LinearProbe
 from emotion2vec.probing.training import ClipSet, Fitted, fit_heads, join, predict
 
@@ -136,3 +137,13 @@ def test_values_are_learned_and_their_frames_too() -> None:
     )
     assert fitted.scores[0] > 0.9
     assert predict(fitted.head, clips[80:]).shape == (sum(map(len, clips[80:])), 1, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(default_device() == "cpu", reason="needs an accelerator")
+@pytest.mark.parametrize("name", HEADS)
+def test_an_accelerator_answers_as_a_cpu(name: str) -> None:
+    clips = make_clips(5, layers=name == "layers")
+    head = make_head(name)
+    expected = predict(head, clips)
+    assert torch.allclose(predict(head.to(default_device()), clips), expected, atol=1e-3)

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from emotion2vec.backbones import Backbone
+from emotion2vec.encoding import default_device
 from emotion2vec.extract import extract
 from emotion2vec.manifest import Record
 from emotion2vec.probing.folds import Fold, Folds, check_parts
@@ -142,7 +143,15 @@ def fit_fold(
         train, valid = (
             part._replace(targets=(part.targets - scale[0]) / scale[1]) for part in (train, valid)
         )
-    fitted = fit_heads(train, valid, len(names), kind=task.kind, config=head, seeds=seeds)
+    fitted = fit_heads(
+        train,
+        valid,
+        len(names),
+        kind=task.kind,
+        config=head,
+        seeds=seeds,
+        device=default_device(),
+    )
     notes = [f"epoch {epoch}" for each in fitted for epoch in each.epochs]
     return FittedHeads(task, names, seeds, notes, fitted, scale=scale)
 
