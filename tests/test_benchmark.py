@@ -80,6 +80,24 @@ def test_every_cell_is_a_file_with_all_that_was_found(corpus: Path, model: str) 
     assert json.loads(files[model].read_text()) == json.loads(json.dumps(of_model))
 
 
+def test_backbones_and_heads_of_every_kind_are_scored(corpus: Path, model: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.WavLMConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        conv_dim=[16] * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    config.save_pretrained(corpus.parent / "wavlm")
+    names = [f"random:{model}", f"hf-random:{corpus.parent / 'wavlm'}", "mfcc", "afcn"]
+    plan = plan_of(corpus, names, seeds=1, hidden_dim=8)
+    cells = list(run_benchmark(plan))[: len(names)]
+    assert [c["head"]["name"] for c in cells] == ["linear", "linear", "logistic", "afcn"]
+    for head in ("attention", "layers", "cnn"):
+        (found, *_) = run_benchmark(plan_of(corpus, [model], head=head, seeds=1, hidden_dim=8))
+        cells.append(found)
+    for cell in cells:
+        assert "error" not in cell and len(cell["truth"]) == 24, cell.get("error")
+
+
 def test_scores_follow_from_the_answers_in_the_file(corpus: Path, model: str) -> None:
     for task in ("emotion", "dimensions"):
         for cell in run_benchmark(plan_of(corpus, [model], tasks=[task])):
