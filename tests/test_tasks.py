@@ -182,3 +182,10 @@ def test_sentiment_is_a_task_of_its_own() -> None:
     assert label_set(Folds((fold,), "by hand"), TASKS["sentiment"]) == ["negative", "positive"]
     with pytest.raises(ValueError, match="none of 6 recordings has a label 'emotion'"):
         usable(TASKS["emotion"], records)
+
+
+def test_one_class_cannot_be_told_from_others() -> None:
+    clips = [Record(f"c{i}", "n.wav", speaker=f"s{i}", labels={"emotion": "clips"}) for i in "abc"]
+    fold = Fold((clips[0],), (clips[1],), (clips[2],))
+    with pytest.raises(ValueError, match="every recording has the emotion 'clips'"):
+        label_set(Folds((fold,), "by hand"))

@@ -75,6 +75,17 @@ def test_every_pair_is_tested(corpora: dict[str, list[Record]], tmp_path: Path) 
     assert json.loads((tmp_path / "transfer" / "logmel.linear.json").read_text()) == found
 
 
+def test_other_folds_of_the_diagonal_are_run_again(
+    corpora: dict[str, list[Record]], tmp_path: Path
+) -> None:
+    two = {name: corpora[name] for name in ("one", "two")}
+    transfer(two, load_backbone("logmel"), tmp_path, num_folds=4, head=HEAD)
+    found = transfer(two, load_backbone("logmel"), tmp_path, num_folds=3, head=HEAD)
+    cells = {(row["train"], row["test"]): row for row in found["matrix"]}
+    assert len(cells) == len(found["matrix"]) == 4
+    assert all(cells[name, name]["protocol"].startswith("3 folds by") for name in two)
+
+
 def test_a_run_goes_on(
     corpora: dict[str, list[Record]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,8 +50,8 @@ def benchmark(
     Parameters
     ----------
     backbone
-        Folders or hub names of encoders, random:NAME, logmel, mfcc, spectrogram, afcn, egemaps; or
-        the baselines constant, speaker-only, trivial.
+        Folders or hub names of encoders, random:NAME, hf:NAME, logmel, mfcc, spectrogram, afcn,
+        egemaps; or the baselines constant, speaker-only, trivial.
     corpora
         NAME=FOLDER for the corpora that `emotion2vec corpora` lists; NAME=LIST or NAME=FOLDER for
         your own, as a csv, a jsonl, or folders named after emotions; with --emobox, NAME for each
@@ -67,8 +67,8 @@ def benchmark(
     protocol
         One or more of official, session-out, speaker-out, speaker-folds, random.
     validation
-        Cut from training where folds have none: speakers, next-speaker or clips; the protocol's
-        own if none.
+        Cut from training where folds have none: speakers, next-speaker, clips or as-many; the
+        protocol's own if none.
     num_folds
         Of speaker-folds (5) and random (10).
     paper_star

@@ -54,7 +54,8 @@ def robustness(
     Parameters
     ----------
     backbone
-        Folders or hub names of encoders, or logmel.
+        Folders or hub names of encoders, random:NAME, hf:NAME, logmel, mfcc, spectrogram, afcn,
+        egemaps, trivial.
     data
         Manifests of the corpus; its folder, if --corpus is one that emotion2vec corpora lists.
     out

@@ -45,7 +45,8 @@ def transfer(
     Parameters
     ----------
     backbone
-        Folders or hub names of encoders, or logmel.
+        Folders or hub names of encoders, random:NAME, hf:NAME, logmel, mfcc, spectrogram, afcn,
+        egemaps, trivial.
     corpora
         NAME=WHERE: the folder of a corpus that emotion2vec corpora lists, or one's own: a list, or
         folders named after the emotions.

@@ -92,8 +92,8 @@ def label_set(folds: Folds, task: Task = TASKS["emotion"]) -> list[str]:
     """The classes in the folds, sorted; or the dimensions that all recordings have.
 
     Raises:
-        ValueError: if a recording lacks the label, or a fold tests a class that it does not train
-            on
+        ValueError: if a recording lacks the label, all have the same one, or a fold tests a class
+            that it does not train on
     """
     records = [r for fold in folds.folds for part in fold for r in part]
     if task.kind == "frame values":
@@ -121,7 +121,13 @@ def label_set(folds: Folds, task: Task = TASKS["emotion"]) -> list[str]:
                 f"fold {number} tests the label {unknown[0]!r}, which its training part lacks "
                 f"(it has {', '.join(sorted(known))}); mend the label or the folds."
             )
-    return sorted({r.labels[label] for r in records})
+    classes = sorted({r.labels[label] for r in records})
+    if len(classes) < 2:
+        raise ValueError(
+            f"every recording has the {label} {classes[0]!r}; two classes are needed, check the "
+            "labels, or what the folders are named after."
+        )
+    return classes
 
 
 def truth(task: Task, record: Record, names: Sequence[str], num_frames: int = 0) -> Answer:

@@ -297,7 +297,8 @@ def warnings_of(group: Group) -> list[str]:
         if row.cell.errors:
             found.append(
                 f"{row.name}: {len(row.cell.errors)} recordings could not be read, and are in no "
-                f"score; first {next(iter(row.cell.errors.items()))}."
+                f"score; the first is {next(iter(row.cell.errors))}: "
+                f"{next(iter(row.cell.errors.values()))}"
             )
         if row.cell.subject.is_baseline and score in row.differences:
             high = row.differences[score].interval_95[1]
