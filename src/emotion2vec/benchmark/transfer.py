@@ -150,12 +150,7 @@ def transfer(
         },
         rows="matrix",
     )
-    # On the diagonal the folds of another --num-folds say so in their sentence.
-    values["matrix"] = [
-        row
-        for row in values["matrix"]
-        if row["protocol"] == plans[row["train"]][row["test"]].protocol
-    ]
+    values["matrix"] = _of_same_folds(values["matrix"], plans)
     done = {(row["train"], row["test"]) for row in values["matrix"]}
     for train, plan in plans.items():
         heads: dict[Learned, FittedHeads] = {}  # one for all other corpora
@@ -193,6 +188,13 @@ def _plan(corpora: Corpora, num_folds: int) -> dict[str, dict[str, Folds]]:
             label_set(folds)  # what cannot be trained shows before the work
             plans[train][test] = folds
     return plans
+
+
+def _of_same_folds(
+    rows: Sequence[dict[str, Any]], plans: Mapping[str, Mapping[str, Folds]]
+) -> list[dict[str, Any]]:
+    """Return the rows of these folds; those of another `num_folds` say so in their sentence."""
+    return [row for row in rows if row["protocol"] == plans[row["train"]][row["test"]].protocol]
 
 
 def _within(records: Sequence[Record], num_folds: int) -> Folds:
