@@ -4,9 +4,9 @@ python benchmarks/probe.py --data CORPORA/ravdess/manifest.jsonl --folds CORPORA
 
 The plain way is the official script's: clips padded to the longest of a batch, a mask, autograd,
 one run (fold and seed) after the other. Both see the same clips in the same order from the same
-weights. Features are as wide as a base-size encoder's, 768, of random weights. Both ways take the same
-time for each epoch, so that few epochs tell the ratio of a hundred. Without --data: 120 clips of
-noise.
+weights. Features are as wide as a base-size encoder's, 768, of random weights. Both ways take the
+same time for each epoch, so that few epochs tell the ratio of a hundred. Without --data: 120 clips
+of noise.
 """
 
 import argparse
