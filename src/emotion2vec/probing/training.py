@@ -20,7 +20,7 @@ from emotion2vec.metrics import classification_scores
 from emotion2vec.probing.heads import HEADS, HeadConfig
 from emotion2vec.probing.networks import Head
 
-CHUNK_FRAMES = 1000
+CHUNK_FRAMES = 3000
 """Frames that a CPU takes at once: what is between the layers then stays in its cache."""
 
 
