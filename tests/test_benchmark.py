@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,27 @@ def test_other_tasks_use_their_heads_and_scores(corpus: Path, model: str) -> Non
     assert "CCC" in tables(cells)
 
 
+def test_without_a_protocol_each_corpus_has_its_own(corpus: Path) -> None:
+    records = read_manifest(corpus)
+    folded = [replace(r, labels={**r.labels, "fold": str(r.speaker)}) for r in records]
+    nobodies = [replace(r, speaker=None) for r in records]
+    given = {
+        "known": Given(lambda: records, (), "speaker-out"),
+        "folded": Given(lambda: folded, (), "speaker-out"),
+        "own": Given(
+            lambda: records[:18] + [replace(r, key=r.key + "b", speaker=r.key) for r in records]
+        ),
+        "nobodies": Given(lambda: nobodies),
+    }
+    plan = Plan(["constant"], given, corpus.parent / "out", baselines=False)
+    found = {cell["corpus"]: cell["protocol"]["name"] for cell in run_benchmark(plan)}
+    assert found == {
+        "known": "speaker-out", "folded": "official", "own": "speaker-folds", "nobodies": "random",
+    }  # fmt: skip
+
+
 def test_plans_that_cannot_be_run_are_refused(corpus: Path) -> None:
-    for changes in ({"tasks": ["mood"]}, {"seeds": 0}, {"protocols": []}):
+    for changes in ({"tasks": ["mood"]}, {"seeds": 0}, {"tasks": []}):
         with pytest.raises(ValueError, match="choose from emotion, sentiment"):
             list(run_benchmark(plan_of(corpus, ["logmel"], **changes)))
     with pytest.raises(ValueError, match="takes all layers at once"):

@@ -56,6 +56,8 @@ class Given(NamedTuple):
     read: Callable[[], Sequence[Record]]
     traps: Sequence[str] = ()
     """what has misled people who used it"""
+    protocol: str | None = None
+    """what it is best scored under; None to tell by its labels"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Plan:
     out: Path
     """folder of results"""
     tasks: Sequence[str] = ("emotion",)
-    protocols: Sequence[str] = ("official",)
+    protocols: Sequence[str] = ()
+    """none for each corpus's own"""
     options: SplitOptions = field(default_factory=SplitOptions)
     paper_star: bool = False
     """select on the test part, see `emotion2vec.probing.protocols.starred`"""
@@ -115,7 +118,7 @@ def run_benchmark(plan: Plan, *, progress: bool = False) -> Iterator[Cell]:
         ValueError: for an unknown task, or without anything to run
     """
     unknown = set(plan.tasks) - set(TASKS)
-    if unknown or not (plan.backbones and plan.corpora and plan.protocols and plan.seeds > 0):
+    if unknown or not (plan.backbones and plan.corpora and plan.tasks and plan.seeds > 0):
         raise ValueError(
             f"the tasks are {', '.join(plan.tasks)}, with {len(plan.backbones)} backbones, "
             f"{len(plan.corpora)} corpora and {plan.seeds} seeds; choose from {', '.join(TASKS)}, "
@@ -149,19 +152,32 @@ def _all_parts(plan: Plan) -> dict[Table, Parts | Exception]:
     """Return recordings and folds of each table, or why there are none."""
     found: dict[Table, Parts | Exception] = {}
     for corpus, given in plan.corpora.items():
-        tables = [Table(TASKS[t], corpus, p) for t in plan.tasks for p in plan.protocols]
         try:
             records = given.read()
             hours = hours_of(records)
         except FAILURES as error:
-            found |= dict.fromkeys(tables, error)
+            names = plan.protocols or [given.protocol or "official"]
+            found |= dict.fromkeys(
+                [Table(TASKS[t], corpus, n) for t in plan.tasks for n in names], error
+            )
             continue
-        for table in tables:
+        names = plan.protocols or [_own_protocol(plan, given, records)]
+        for table in [Table(TASKS[t], corpus, n) for t in plan.tasks for n in names]:
             try:
                 found[table] = _parts(plan, table, records, hours)
             except FAILURES as error:
                 found[table] = error
     return found
+
+
+def _own_protocol(plan: Plan, given: Given, records: Sequence[Record]) -> str:
+    """Return official folds where there are any; else the corpus's protocol, or one by speaker."""
+    labelled = any(all(name in r.labels for r in records) for name in ("split", "fold"))
+    if plan.options.file is not None or labelled:
+        return "official"
+    if given.protocol not in (None, "official"):
+        return str(given.protocol)
+    return "random" if any(r.speaker is None for r in records) else "speaker-folds"
 
 
 def _parts(plan: Plan, table: Table, records: Sequence[Record], hours: float) -> Parts:

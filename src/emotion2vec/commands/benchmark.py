@@ -25,7 +25,7 @@ def benchmark(
     emobox: Path | None = None,
     folds: Path | None = None,
     folds_name: str | None = None,
-    protocol: Annotated[list[str], Parameter(consume_multiple=True)] = ["official"],  # noqa: B006
+    protocol: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     validation: str | None = None,
     num_folds: int | None = None,
     paper_star: bool = False,
@@ -65,7 +65,8 @@ def benchmark(
     folds_name
         Which folds in the file; its first if none.
     protocol
-        One or more of official, session-out, speaker-out, speaker-folds, random.
+        One or more of official, session-out, speaker-out, speaker-folds, random. If none: official
+        folds where a corpus has any, else what emotion2vec corpora names first, else by speaker.
     validation
         Cut from training where folds have none: speakers, next-speaker, clips or as-many; the
         protocol's own if none.
@@ -108,7 +109,7 @@ def benchmark(
         corpora=given,
         out=out,
         tasks=task,
-        protocols=protocol,
+        protocols=protocol or (),
         options=options,
         paper_star=paper_star,
         layers=_layers(layers),
@@ -157,11 +158,12 @@ def _given(text: str, emobox: Path | None) -> tuple[str, Given]:
     name, _, where = text.partition("=")
     if not name or not (where or emobox):
         raise ValueError(f"the corpus is {text!r}; it must be NAME=FOLDER or NAME=LIST.")
-    traps = CORPORA[name].traps if name in CORPORA else ()
+    known = CORPORA.get(name)
+    facts = (known.traps, known.protocols[0]) if known else ((), None)
     if Path(where).is_file():  # a list may be labelled with something else than emotions
-        return name, Given(partial(read_manifest, where), traps)
+        return name, Given(partial(read_manifest, where), *facts)
     place = Path(where) if where else None
-    return name, Given(partial(read_corpus, name, place, emobox=emobox), traps)
+    return name, Given(partial(read_corpus, name, place, emobox=emobox), *facts)
 
 
 def _command(
