@@ -207,6 +207,13 @@ def test_plans_that_cannot_be_run_are_refused(corpus: Path) -> None:
     for changes in ({"tasks": ["mood"]}, {"seeds": 0}, {"tasks": []}):
         with pytest.raises(ValueError, match="choose from emotion, sentiment"):
             list(run_benchmark(plan_of(corpus, ["logmel"], **changes)))
+    for changes, message in (
+        ({"protocols": ["lopo"]}, "the protocol is 'lopo'; choose one of official, "),
+        ({"head": "svm"}, "the head is 'svm'; choose one of linear, "),
+        ({"options": SplitOptions("dev")}, "validation is 'dev'; choose one of speakers, "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            list(run_benchmark(plan_of(corpus, ["logmel"], **changes)))
     with pytest.raises(ValueError, match="takes all layers at once"):
         list(run_benchmark(plan_of(corpus, ["logmel"], layers="all", head="layers")))
 

@@ -122,6 +122,20 @@ def test_what_cannot_be_read_is_an_error_by_key(tones: Path, tmp_path: Path) -> 
     assert len(errors) == 14
     assert "gone.wav cannot be read (No such file" in errors["gone"]
     assert "cannot be decoded" in errors["broken"]
+    (tones / "again.wav").write_bytes(b"no sound")
+    _, errors = cached_frames(find_recordings(tones), Counting().backbone, folder=tmp_path)
+    assert "again.wav" in errors["again"] and "broken.wav" in errors["broken"]
+    assert "again" not in errors["broken"]
+
+
+def test_too_short_a_sound_is_an_error(tones: Path, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"folder": tmp_path, "condition": "cut"}
+    _, errors = cached_frames(
+        find_recordings(tones),
+        Counting().backbone,
+        transform=lambda samples, name: samples[:100],
+        **arguments,
+    )
     assert "clip00.wav, changed, is 0.006 s long; the model needs" in errors["clip00"]
 
 

@@ -74,7 +74,10 @@ def cached_frames(
     found = {key: sound.content for key, sound in sounds.items() if sound.content in store}
     views = store.read(set(found.values()))
     gone = f"its frames are gone from {store.folder}; run again."
-    errors |= {k: failed.get(s.content, gone) for k, s in sounds.items() if k not in found}
+    for key, sound in sounds.items():
+        if key not in found:  # of equal files one was read: each error names its own
+            read, error = failed.get(sound.content, ("", gone))
+            errors[key] = error.replace(read, sound.record.path) if read else error
     return {key: views[content] for key, content in found.items()}, errors
 
 
@@ -128,16 +131,16 @@ def _digest(path: str, size: int, modified: int) -> str:
 
 def _encode(
     todo: Sequence[_Sound], backbone: Backbone, store: FrameStore, *, progress: bool
-) -> Mapping[str, str]:
-    """Put the frames of sounds into the store; return the errors by content."""
-    failed: dict[str, str] = {}
+) -> Mapping[str, tuple[str, str]]:
+    """Put the frames of sounds into the store; return by content what was read and its error."""
+    failed: dict[str, tuple[str, str]] = {}
     waiting: dict[str, NDArray[np.float32]] = {}
     title = f"extracting ({backbone.name})" if progress else ""
     try:
         for outcome in encode_records(todo, backbone.encode, progress=title):
             content = todo[outcome.position].content
             if outcome.error:
-                failed[content] = outcome.error
+                failed[content] = todo[outcome.position].record.path, outcome.error
                 continue
             waiting[content] = outcome.value.frames
             if sum(frames.nbytes for frames in waiting.values()) >= WAITING_BYTES:

@@ -28,10 +28,10 @@ from emotion2vec.handmade import HAND_MADE
 from emotion2vec.layer_choice import with_layer
 from emotion2vec.manifest import Record
 from emotion2vec.probing.baselines import constant_baseline, speaker_baseline
-from emotion2vec.probing.folds import Folds
+from emotion2vec.probing.folds import VALIDATIONS, Folds
 from emotion2vec.probing.heads import HeadConfig
 from emotion2vec.probing.probe import probe, readable, without
-from emotion2vec.probing.protocols import SplitOptions, split
+from emotion2vec.probing.protocols import PROTOCOLS, SplitOptions, split
 from emotion2vec.probing.results import ProbeResult
 from emotion2vec.probing.tasks import TASKS, Frames, Task, inputs, label_set, usable
 
@@ -117,15 +117,7 @@ def run_benchmark(plan: Plan, *, progress: bool = False) -> Iterator[Cell]:
     Raises:
         ValueError: for an unknown task, or without anything to run
     """
-    unknown = set(plan.tasks) - set(TASKS)
-    if unknown or not (plan.backbones and plan.corpora and plan.tasks and plan.seeds > 0):
-        raise ValueError(
-            f"the tasks are {', '.join(plan.tasks)}, with {len(plan.backbones)} backbones, "
-            f"{len(plan.corpora)} corpora and {plan.seeds} seeds; choose from {', '.join(TASKS)}, "
-            "and give at least one of each."
-        )
-    if plan.layers is not None and plan.head == "layers":
-        raise ValueError("the head layers takes all layers at once; choose it or single layers.")
+    _check(plan)
     parts = _all_parts(plan)
     for name in dict.fromkeys((*plan.backbones, *(BASELINES if plan.baselines else ()))):
         try:
@@ -146,6 +138,28 @@ def run_benchmark(plan: Plan, *, progress: bool = False) -> Iterator[Cell]:
                     yield _cell(plan, job, progress=progress)
                 except FAILURES as error:
                     yield _failed(plan, table, with_layer(name, layer), error)
+
+
+def _check(plan: Plan) -> None:
+    """Raise for what would fail in every cell."""
+    unknown = set(plan.tasks) - set(TASKS)
+    if unknown or not (plan.backbones and plan.corpora and plan.tasks and plan.seeds > 0):
+        raise ValueError(
+            f"the tasks are {', '.join(plan.tasks)}, with {len(plan.backbones)} backbones, "
+            f"{len(plan.corpora)} corpora and {plan.seeds} seeds; choose from {', '.join(TASKS)}, "
+            "and give at least one of each."
+        )
+    if plan.layers is not None and plan.head == "layers":
+        raise ValueError("the head layers takes all layers at once; choose it or single layers.")
+    if plan.head is not None:
+        HeadConfig(plan.head)
+    wrong = {name for name in plan.protocols if name not in PROTOCOLS}
+    if wrong:
+        raise ValueError(f"the protocol is {min(wrong)!r}; choose one of {', '.join(PROTOCOLS)}.")
+    if plan.options.validation not in (None, *VALIDATIONS):
+        raise ValueError(
+            f"validation is {plan.options.validation!r}; choose one of {', '.join(VALIDATIONS)}."
+        )
 
 
 def _all_parts(plan: Plan) -> dict[Table, Parts | Exception]:
@@ -266,11 +280,13 @@ def _path(plan: Plan, job: Job) -> Path:
 
 def _header(plan: Plan, job: Job) -> Cell:
     """Return how a cell is made."""
-    selection = f"the epoch with the best {job.table.task.selection.upper()} on validation"
+    chosen_on = "the test part itself" if plan.paper_star else "validation"
+    selection = f"the epoch with the best {job.table.task.selection.upper()} on {chosen_on}"
     if job.head is None:
         selection = "nothing"
     elif job.head.name == "logistic":
-        selection = "the penalty, over groups of speakers in training and validation"
+        fitted_on = "training" if plan.paper_star else "training and validation"
+        selection = f"the penalty, over groups of speakers in {fitted_on}"
     seeds = [0] if job.head is None else [*range(plan.seeds)]
     header = {
         "task": job.table.task.name,
