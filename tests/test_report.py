@@ -160,6 +160,11 @@ def test_namesakes_are_told_apart(tmp_path: Path) -> None:
     cells.append(classification_cell("base", head=small, layer=1))
     [group] = cells_of(tmp_path, *cells, classification_cell("mfcc"))
     assert {row.name for row in group.rows} == {"base (epochs 100)", "base (epochs 10)", "mfcc"}
+    other = classification_cell("base", head={"name": "logistic"})
+    [together] = cells_of(tmp_path / "heads", *cells[:2], other)
+    assert {row.name for row in together.rows} == {
+        "base (head linear, epochs 100)", "base (head linear, epochs 10)", "base (head logistic)",
+    }  # fmt: skip
     assert [cell.subject.layer for cell in group.sweeps["base, linear"]] == [1, None]
 
 

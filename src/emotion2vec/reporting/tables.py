@@ -200,18 +200,22 @@ def _rows(cells: Sequence[Cell]) -> list[Row]:
 
 
 def _titles(cells: Sequence[Cell]) -> list[str]:
-    """Return the names of the cells, and of namesakes in what their weights or heads differ."""
+    """Return the names of the cells, and of namesakes in what heads, settings or weights differ."""
     titles = []
     for cell in cells:
-        facts = [
-            {"weights": str(c.backbone.get("fingerprint"))[:8], **c.head}
-            for c in cells
-            if (c.subject.name, c.subject.head) == (cell.subject.name, cell.subject.head)
-        ]
-        own = {"weights": str(cell.backbone.get("fingerprint"))[:8], **cell.head}
-        differ = [f"{k} {v}" for k, v in own.items() if any(f.get(k) != v for f in facts)]
-        titles.append(cell.subject.name + (f" ({', '.join(differ)})" if differ else ""))
+        namesakes = [c for c in cells if c.subject.name == cell.subject.name]
+        facts = [_settings(c) for c in namesakes if c.subject.head == cell.subject.head]
+        own = _settings(cell)
+        differ = {k: v for k, v in own.items() if any(f.get(k) != v for f in facts)}
+        if len(facts) < len(namesakes):
+            differ = {"head": cell.subject.head, **differ}
+        said = ", ".join(f"{k} {v}" for k, v in differ.items())
+        titles.append(cell.subject.name + (f" ({said})" if said else ""))
     return titles
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    return {"weights": str(cell.backbone.get("fingerprint"))[:8], **cell.head}
 
 
 def holm(p_values: Mapping[Any, float]) -> dict[Any, float]:
