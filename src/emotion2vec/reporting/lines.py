@@ -46,9 +46,10 @@ def score_text(
 
 
 def score_cell(cell: Cell, score: str) -> str:
-    """A pooled score, ± its deviation where there are several seeds, and its interval."""
+    """A pooled score, ± its deviation where seeds answer differently, and its interval."""
     deviation = cell.scores.get("deviation_over_seeds", {}).get(score)
-    several = len(cell.seeds) > 1
+    # Equal answers of all seeds deviate by what sums of decimals are rounded to.
+    several = len(cell.seeds) > 1 and deviation is not None and deviation > 1e-9
     value, interval = cell.pooled.get(score), cell.interval(score)
     return score_text(score, value, interval, deviation if several else None)
 
