@@ -94,7 +94,7 @@ def test_labels_and_speakers_are_asked_for_at_once(labelled: list[Record]) -> No
         ([*labelled, Record("x", "x.wav", speaker="a")], "no label 'emotion'"),
         ([*labelled, replace(labelled[0], key="x", speaker=None)], "1 recordings have no speaker"),
         ([r for r in labelled if r.speaker in "ab"], "2 folds of 2 speakers cannot be made"),
-        ([r for r in labelled if r.emotion == "calm"], "all recordings have the label 'calm'"),
+        ([r for r in labelled if r.emotion == "calm"], "every recording has the emotion 'calm'"),
     ):
         with pytest.raises(ValueError, match=message):
             QuickProbe(wrong)
