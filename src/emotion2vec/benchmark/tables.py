@@ -110,8 +110,7 @@ def _name(cell: Cell) -> str:
 
 def _line(cell: Cell, names: Sequence[str], main: str) -> list[str]:
     scores = cell["scores"]
-    # Equal answers of all seeds deviate by what sums of decimals are rounded to.
-    several = len(cell["seeds"]) > 1 and max(scores["deviation_over_seeds"].values()) > 1e-9
+    several = len(cell["seeds"]) > 1 and any(scores["deviation_over_seeds"].values())
     values = []
     for name in names:
         value = _number(scores["pooled"][name], name)

@@ -85,6 +85,12 @@ def command_line(command: str, names: Sequence[str], options: Mapping[str, Any])
     return shlex.join(words)
 
 
+def tell_left_out(errors: Mapping[str, str]) -> None:
+    """Print to standard error, by key, the recordings that could not be used, and why."""
+    for key, error in errors.items():
+        print(f"left out: {key}: {error}", file=sys.stderr)
+
+
 def json_line(row: Row) -> str:
     """The row as one line of JSON, names of labels readable.
 

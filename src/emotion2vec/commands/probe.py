@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from emotion2vec.commands.output import SOME_FAILED, Format
+from emotion2vec.commands.output import SOME_FAILED, Format, tell_left_out
 
 
 def probe(
@@ -87,6 +87,5 @@ def probe(
     if out is not None:
         write_report(found, out)
         print(f"Report and pictures are in {out}.", file=sys.stderr)
-    for key, error in found.errors.items():
-        print(f"left out: {key}: {error}", file=sys.stderr)
+    tell_left_out(found.errors)
     return SOME_FAILED if found.errors else 0

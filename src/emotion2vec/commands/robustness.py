@@ -18,6 +18,7 @@ from emotion2vec.commands.output import (
     command_line,
     row_lines,
     shows_bar,
+    tell_left_out,
 )
 
 
@@ -246,6 +247,5 @@ def _tell_errors(found: Results) -> bool:
         told |= values["errors"]
         for condition in values["conditions"]:
             told |= {f"{key} ({condition['name']})": e for key, e in condition["errors"].items()}
-    for key, error in told.items():
-        print(f"left out: {key}: {error}", file=sys.stderr)
+    tell_left_out(told)
     return bool(told)

@@ -17,6 +17,7 @@ from emotion2vec.commands.output import (
     command_line,
     row_lines,
     shows_bar,
+    tell_left_out,
 )
 
 
@@ -103,8 +104,7 @@ def transfer(
     _draw(found, out / "transfer" / "matrix.png")
     print(f"Results and picture are in {out / 'transfer'}.", file=sys.stderr)
     errors = {key: error for values in found for key, error in values["errors"].items()}
-    for key, error in errors.items():
-        print(f"left out: {key}: {error}", file=sys.stderr)
+    tell_left_out(errors)
     return SOME_FAILED if errors else 0
 
 

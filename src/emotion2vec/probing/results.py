@@ -98,7 +98,8 @@ class ProbeResult:
 
     def deviation(self) -> Scores:
         """The standard deviation over seeds of the pooled scores; 0 with one seed."""
-        return self._over_seeds(np.std)
+        # From the first one: equal scores then deviate by 0, not by what sums are rounded to.
+        return self._over_seeds(lambda scores: np.std(np.subtract(scores, scores[0])))
 
     def fold_mean(self) -> Scores:
         """The mean over folds and seeds of each fold's scores, as some papers report."""

@@ -48,10 +48,8 @@ def score_text(
 def score_cell(cell: Cell, score: str) -> str:
     """A pooled score, ± its deviation where seeds answer differently, and its interval."""
     deviation = cell.scores.get("deviation_over_seeds", {}).get(score)
-    # Equal answers of all seeds deviate by what sums of decimals are rounded to.
-    several = len(cell.seeds) > 1 and deviation is not None and deviation > 1e-9
     value, interval = cell.pooled.get(score), cell.interval(score)
-    return score_text(score, value, interval, deviation if several else None)
+    return score_text(score, value, interval, (deviation or None) if len(cell.seeds) > 1 else None)
 
 
 def group_header(group: Group) -> list[str]:
