@@ -139,7 +139,7 @@ def test_errors_come_before_any_work(
         write_tone(tmp_path / name, 0.5)
     (tmp_path / "folder.csv").mkdir()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    monkeypatch.setattr(Recognizer, "_scores", None)
+    monkeypatch.setattr(Recognizer, "_answers", None)
     assert call("recognize", "a.wav", "--model", model, *words) == 1
     out, error = capsys.readouterr()
     assert not out and error.startswith("error: ") and message in error and error.count("\n") == 1
@@ -151,7 +151,7 @@ def test_debug_shows_where(
     def broken(*_: Any) -> Any:
         raise KeyError("x")
 
-    monkeypatch.setattr(Recognizer, "_scores", broken)
+    monkeypatch.setattr(Recognizer, "_answers", broken)
     words = ["recognize", str(tones), "--model", str(model)]
     assert call(*words) == 1
     error = "error: unexpected KeyError: 'x' (--debug shows where)\n"
@@ -207,13 +207,13 @@ def test_where_a_bar_is_shown(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many clips each call of the model gets, from now on."""
     counts: list[int] = []
-    scores = Recognizer._scores
+    scores = Recognizer._answers
 
     def counting(self: Recognizer, clips: Any) -> Any:
         counts.append(len(clips))
         return scores(self, clips)
 
-    monkeypatch.setattr(Recognizer, "_scores", counting)
+    monkeypatch.setattr(Recognizer, "_answers", counting)
     return counts
 
 
@@ -221,13 +221,13 @@ KILLED = """
 import os, signal, sys
 from emotion2vec import Recognizer
 from emotion2vec.cli import main
-scores, calls = Recognizer._scores, []
+scores, calls = Recognizer._answers, []
 def deadly(self, clips):
     calls.append(clips)
     if len(calls) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return scores(self, clips)
-Recognizer._scores = deadly
+Recognizer._answers = deadly
 main(sys.argv[1:])
 """
 
@@ -266,7 +266,7 @@ def test_only_what_was_asked_alike_is_taken_over(
     out = tmp_path / "o.jsonl"
     words = ["recognize", tones, "--model", model, "--out", out, "--batch-seconds", "0.1"]
     counts = computed(monkeypatch)
-    counting = Recognizer._scores
+    counting = Recognizer._answers
 
     def interrupted(self: Recognizer, clips: Any) -> Any:
         if len(counts) == 7:
@@ -275,10 +275,10 @@ def test_only_what_was_asked_alike_is_taken_over(
 
     def stop_after_seven() -> None:
         counts.clear()
-        monkeypatch.setattr(Recognizer, "_scores", interrupted)
+        monkeypatch.setattr(Recognizer, "_answers", interrupted)
         assert call(*words) == 130 and not out.exists()
         counts.clear()
-        monkeypatch.setattr(Recognizer, "_scores", counting)
+        monkeypatch.setattr(Recognizer, "_answers", counting)
 
     stop_after_seven()
     for others in (["--labels", "sad,happy"], ["--abstain", "0.5"], ["--language", "zh"]):

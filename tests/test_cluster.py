@@ -15,7 +15,8 @@ from conftest import ROOT
 from torch.distributed.run import get_args_parser
 
 from emotion2vec.cli import app
-from emotion2vec.pretraining.config import parse_override, read_config
+from emotion2vec.pretraining.config import read_config
+from emotion2vec.settings import parse_override
 
 EXAMPLES = ROOT / "examples" / "cluster"
 SLURM = EXAMPLES / "pretrain.sbatch"

@@ -23,6 +23,7 @@ FLOORS = [
         "atomic",
         "caches",
         "dropout",
+        "filterbank",
         "frame_store",
         "concordance",
         "layer_choice",
@@ -32,6 +33,7 @@ FLOORS = [
         "metrics",
         "plots",
         "products",
+        "settings",
         "reporting.published_scores",
         "reporting.style",
         "pretraining.ablations",
@@ -56,11 +58,13 @@ FLOORS = [
     | {"probing.protocols", "probing.tasks", "probing.training"}
     | {"reporting.html_tables", "reporting.writers"},
     {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.page"},
-    {"backbones", "reporting.report"},
-    {"extract", "frame_cache", "recognize"},
-    {"benchmark.result_files", "probing.probe"}
+    {"backbones", "classifiers", "reporting.report"},
+    {"extract", "frame_cache", "other_classifiers"},
+    {"loading"}
+    | {"benchmark.result_files", "probing.probe"}
     | {"pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
+    {"recognize"}
+    | {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"benchmark.cells", "benchmark.transfer"}
     | {"probing.baselines", "probing.quick", "probing.report"},
     {"benchmark.run", "benchmark.tables", "probing.side_by_side"}

@@ -25,7 +25,10 @@ def test_every_setting_stands_in_the_file() -> None:
     values = tomllib.loads(FILE.read_text())
     model = values.pop("model")
     assert set(values) == {field.name for field in fields(PretrainConfig)} - {"model"}
-    assert set(model) == {field.name for field in fields(Emotion2vecConfig)} - {"labels"}
+    assert set(model) == {field.name for field in fields(Emotion2vecConfig)} - {
+        "labels",
+        "dimensions",
+    }
 
 
 def test_every_setting_of_a_run_has_its_source() -> None:

@@ -11,10 +11,10 @@ from conftest import TINY
 from emotion2vec import Emotion2vecConfig
 from emotion2vec.pretraining.config import (
     PretrainConfig,
-    parse_override,
     read_config,
     write_config,
 )
+from emotion2vec.settings import parse_override
 
 CONFIG = PretrainConfig(model=Emotion2vecConfig(**TINY), top_k=2, max_updates=8)
 

@@ -22,12 +22,13 @@ from test_resume import StopAfter
 
 from emotion2vec import Emotion2vecConfig, Emotion2vecStudent, convert_checkpoint
 from emotion2vec.pretraining.checkpoint import TrainState
-from emotion2vec.pretraining.config import PretrainConfig, parse_override, read_config, write_config
+from emotion2vec.pretraining.config import PretrainConfig, read_config, write_config
 from emotion2vec.pretraining.data import Batch
 from emotion2vec.pretraining.loop import new_state
 from emotion2vec.pretraining.start import start_from
 from emotion2vec.pretraining.step import objective
 from emotion2vec.published.checkpoints import open_checkpoint
+from emotion2vec.settings import parse_override
 from emotion2vec.weights import read_weights
 
 FAIRSEQ = CKPT / "fairseq_tiny.pt"

@@ -36,6 +36,10 @@ class Emotion2vecConfig:
     """"layer": LayerNorm over channels after each convolution, as in all published models.
     "group": one norm over the time of each channel, after the first convolution only: its
     statistics see the padding, so clips of a padded batch pass the convolutions one by one."""
+    first_layer: str = "convolution"
+    """"convolution": learned, as in all published models. "logmel": the log energies of
+    conv_channels[0] mel bands in Hann windows of conv_kernels[0] samples, conv_strides[0] apart,
+    which nothing has to be learned for: for models of little data."""
     normalize_waveform: bool = True
     """Whether callers give each clip zero mean and unit variance before the model."""
 
@@ -86,10 +90,12 @@ class Emotion2vecConfig:
 
     labels: tuple[str, ...] = ()
     """Classes of a classifier, in the order of its outputs; empty for an encoder."""
+    dimensions: tuple[str, ...] = ()
+    """Values that a classifier answers beside or instead of classes, such as arousal."""
 
     def __post_init__(self) -> None:
         """Turn lists from JSON and TOML into tuples, then refuse contradictions."""
-        for name in ("conv_channels", "conv_kernels", "conv_strides", "labels"):
+        for name in ("conv_channels", "conv_kernels", "conv_strides", "labels", "dimensions"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         self._check_sizes()
         self._check_divisors()
@@ -104,6 +110,7 @@ class Emotion2vecConfig:
             )
         if self.conv_norm not in ("layer", "group"):
             raise ValueError(f'conv_norm is {self.conv_norm!r}; choose "layer" or "group".')
+        self._check_first_layer()
         for name in (
             *("embed_dim", "num_heads", "depth", "position_depth", "position_groups"),
             *("decoder_dim", "decoder_groups", "decoder_kernel"),
@@ -118,6 +125,19 @@ class Emotion2vecConfig:
         for name in (field.name for field in fields(self) if field.name.endswith("_dropout")):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")
+
+    def _check_first_layer(self) -> None:
+        if self.first_layer not in ("convolution", "logmel"):
+            raise ValueError(
+                f'first_layer is {self.first_layer!r}; choose "convolution" or "logmel".'
+            )
+        if self.first_layer == "logmel" and (
+            len(self.conv_channels) == 1 or self.conv_norm == "group"
+        ):
+            raise ValueError(
+                'first_layer is "logmel", which needs a convolution after it and conv_norm '
+                '"layer"; give conv_channels, conv_kernels and conv_strides two entries or more.'
+            )
 
     def _check_divisors(self) -> None:
         for name, divisor, of_what in (

@@ -5,11 +5,14 @@ B clips, S samples, T frames, C channels.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.filterbank import fourier_matrix, mel_filters
 from emotion2vec.products import (
     can_use_products,
     kernel_pieces,
@@ -20,6 +23,48 @@ from emotion2vec.products import (
 
 WINDOW_FRAMES = 50
 """1 s: the widest layer's output, 6.5 MB at base size, stays near the cache."""
+
+
+SAMPLE_RATE = 16_000
+"""Of the waveforms, in Hz."""
+
+ENERGY_FLOOR = 1e-3
+"""What is added to a band's energy before the log; a waveform of unit variance has a hundred or
+so in a window of speech, so that noise 50 dB below is flat."""
+
+
+class LogMel(nn.Module):
+    """Log energies of mel bands in Hann windows: (B, S) -> (B, S', bands), about -2 to 2.
+
+    Without parameters. What it multiplies with is made where it is needed and kept beside the
+    module: transformers builds models on the meta device, where buffers would come to nothing.
+    """
+
+    def __init__(self, bands: int, window: int, hop: int) -> None:
+        super().__init__()
+        self.bands, self.window, self.hop = bands, window, hop
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the energies, computed in float32 and over waveforms of unit variance."""
+        kind = torch.promote_types(waveform.dtype, torch.float32)
+        with torch.autocast(waveform.device.type, enabled=False):
+            transform, filters = _spectral_matrices(self.bands, self.window, kind, waveform.device)
+            windows = waveform.to(kind).unfold(1, self.window, self.hop)  # (B, S', window)
+            cosines, sines = (windows @ transform).chunk(2, dim=-1)
+            energy = (cosines.square() + sines.square()) @ filters
+            return (energy + ENERGY_FLOOR).log() / 4
+
+
+@lru_cache
+def _spectral_matrices(
+    bands: int, window: int, kind: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the DFT of windows (window, 2 * bins) and the mel filters (bins, bands)."""
+    fft = 1 << (window - 1).bit_length()
+    with torch.inference_mode(False):
+        transform = torch.from_numpy(fourier_matrix(window, fft)).to(device, kind)
+        filters = torch.from_numpy(mel_filters(bands, fft, SAMPLE_RATE)).to(device, kind)
+    return transform, filters.T.contiguous()
 
 
 class ConvLayer(nn.Module):
@@ -90,9 +135,8 @@ class FeatureEncoder(nn.Module):
         norms = [config.conv_norm] * len(inputs)
         if config.conv_norm == "group":  # only after the first convolution
             norms = ["group"] + ["none"] * (len(inputs) - 1)
-        self.layers = nn.ModuleList(
-            ConvLayer(channels, kernel, stride, norm)
-            for channels, kernel, stride, norm in zip(
+        shapes = list(
+            zip(
                 zip(inputs, config.conv_channels, strict=True),
                 config.conv_kernels,
                 config.conv_strides,
@@ -100,6 +144,11 @@ class FeatureEncoder(nn.Module):
                 strict=True,
             )
         )
+        self.log_mel: LogMel | None = None
+        if config.first_layer == "logmel":
+            (_, bands), window, hop, _ = shapes.pop(0)
+            self.log_mel = LogMel(bands, window, hop)
+        self.layers = nn.ModuleList(ConvLayer(*shape) for shape in shapes)
 
     def forward(self, waveform: Tensor, num_frames: Tensor | None = None) -> Tensor:
         """Return the frames of normalized waveforms, without padding of their own.
@@ -110,7 +159,7 @@ class FeatureEncoder(nn.Module):
         """
         if not self._can_use_products(waveform):
             return self.forward_convolutions(waveform)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or self.log_mel is not None:
             return self._forward_products(waveform)
         return self._forward_windows(waveform, num_frames)
 
@@ -119,10 +168,14 @@ class FeatureEncoder(nn.Module):
 
         For export and accelerators, and to check `forward` against.
         """
-        x = waveform.unsqueeze(1)
+        x = self._inputs(waveform).transpose(1, 2)
         for layer in self.layers:
             x = layer(x)
         return x.transpose(1, 2)
+
+    def _inputs(self, waveform: Tensor) -> Tensor:
+        """Return what the convolutions see: the waveform (B, S, 1), or log-mel (B, S', bands)."""
+        return waveform.unsqueeze(2) if self.log_mel is None else self.log_mel(waveform)
 
     def _can_use_products(self, waveform: Tensor) -> bool:
         """Whether matrix products give the same: on a CPU, and no norm over the whole clip."""
@@ -132,7 +185,7 @@ class FeatureEncoder(nn.Module):
 
     def _forward_products(self, waveform: Tensor) -> Tensor:
         """Return the frames by products that have gradients, twice as fast as the convolutions."""
-        x = waveform.unsqueeze(2)
+        x = self._inputs(waveform)
         for layer in self.layers:
             assert isinstance(layer, ConvLayer)
             assert isinstance(layer.norm, nn.LayerNorm)

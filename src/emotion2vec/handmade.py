@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform
+from emotion2vec.filterbank import mel_filters
 
 Frames = NDArray[np.float32]
 """(T, D)"""
@@ -34,7 +35,7 @@ def log_mel(samples: Waveform) -> Frames:
     """
     windows = _windows(samples, _WINDOW)
     power = np.abs(np.fft.rfft(windows * np.hanning(_WINDOW), _FFT)) ** 2  # (T, bins)
-    return np.log(power @ _mel_filters().T + 1e-6).astype(np.float32)
+    return np.log(power @ mel_filters(MEL_BANDS, _FFT, SAMPLE_RATE).T + 1e-6).astype(np.float32)
 
 
 def mfcc(samples: Waveform) -> Frames:
@@ -142,17 +143,6 @@ def _windows(samples: Waveform, length: int) -> NDArray[np.float32]:
     """Return windows of a clip, a hop apart, its peak at 1: (T, length)."""
     samples = samples / max(float(np.abs(samples).max()), 1e-9)
     return np.lib.stride_tricks.sliding_window_view(samples, length)[::_HOP]
-
-
-@lru_cache
-def _mel_filters() -> NDArray[np.float64]:
-    """Return triangles, equally wide on the mel scale from 20 Hz to 8 kHz: (bands, bins)."""
-    low, high = (2595 * np.log10(1 + f / 700) for f in (20, SAMPLE_RATE / 2))
-    edges = 700 * (10 ** (np.linspace(low, high, MEL_BANDS + 2) / 2595) - 1)
-    bins = np.arange(_FFT // 2 + 1) * SAMPLE_RATE / _FFT
-    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rising, falling))
 
 
 @lru_cache

@@ -32,7 +32,7 @@ from emotion2vec.audio import SAMPLE_RATE, check_clip, normalize, pad_clips
 from emotion2vec.config import MODEL_TYPE, Emotion2vecConfig
 from emotion2vec.context import ContextEncoder
 from emotion2vec.layers import ATTENTIONS
-from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, mask_unused
+from emotion2vec.model import Emotion2vec, Emotion2vecOutput, init_module, mask_unused, output_layer
 from emotion2vec.published.hub import NAMES, fetch
 
 _FETCH_OPTIONS = ("revision", "cache_dir", "local_files_only", "token")
@@ -54,6 +54,10 @@ class Emotion2vecHFConfig(PreTrainedConfig):
         if labels and "id2label" not in values:
             values["id2label"] = dict(enumerate(labels))
             values["label2id"] = {label: i for i, label in enumerate(labels)}
+        elif self.dimensions and "id2label" not in values:
+            values["id2label"] = dict(enumerate(self.dimensions))
+            values["label2id"] = {name: i for i, name in enumerate(self.dimensions)}
+            values["problem_type"] = "regression"
         self.labels = list(labels)
         super().__init__(**values)
         self.hidden_size = self.embed_dim
@@ -80,6 +84,14 @@ class Emotion2vecModelOutput(ModelOutput):
     """(B, T, D) each: what enters the first block, then every block's output"""
 
 
+@dataclass
+class Emotion2vecClassifierOutput(SequenceClassifierOutput):
+    """What `Emotion2vecForSequenceClassification` returns."""
+
+    values: Tensor | None = None
+    """(B, K), of the dimensions"""
+
+
 class _PreTrained(PreTrainedModel):
     """What the transformers classes share; each holds the native encoder as `model`."""
 
@@ -92,7 +104,7 @@ class _PreTrained(PreTrainedModel):
 
     def __init__(self, config: Emotion2vecHFConfig) -> None:
         super().__init__(config)
-        self.model = Emotion2vec(replace(config.to_native(), labels=()))
+        self.model = Emotion2vec(replace(config.to_native(), labels=(), dimensions=()))
         if config._attn_implementation in ATTENTIONS:
             self.model.set_attention(config._attn_implementation)
 
@@ -167,8 +179,10 @@ class Emotion2vecForSequenceClassification(_PreTrained):
 
     def __init__(self, config: Emotion2vecHFConfig) -> None:
         super().__init__(config)
-        config.labels = [config.id2label[i] for i in range(config.num_labels)]
-        self.classifier = nn.Linear(config.embed_dim, config.num_labels)
+        if not config.dimensions or config.labels:
+            config.labels = [config.id2label[i] for i in range(config.num_labels)]
+        self.classifier = output_layer(config.embed_dim, len(config.labels))
+        self.regressor = output_layer(config.embed_dim, len(config.dimensions))
         self.post_init()
 
     def forward(
@@ -182,13 +196,18 @@ class Emotion2vecForSequenceClassification(_PreTrained):
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
         """Return logits (B, C) and, for `labels` (B,), their cross-entropy.
 
-        Labels that start with "unuse" get the lowest logit, so that a softmax gives them 0.
+        Labels that start with "unuse" get the lowest logit, so that a softmax gives them 0. Values
+        (B, K) of dimensions stand beside them; a model without labels has them for logits.
         """
         output = self._encode(input_values, attention_mask, output_hidden_states)
-        logits = mask_unused(self.classifier(output.pooled), self.config.labels)
-        wrapped = SequenceClassifierOutput(
+        values = None if self.regressor is None else self.regressor(output.pooled)
+        logits = values
+        if self.classifier is not None:
+            logits = mask_unused(self.classifier(output.pooled), self.config.labels)
+        wrapped = Emotion2vecClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,
+            values=values,
             hidden_states=output.hidden_states or None,
         )
         return wrapped if return_dict is not False else wrapped.to_tuple()

@@ -114,9 +114,11 @@ def sdpa_attention(
 ) -> Tensor:
     """The same through torch's fused kernels; shapes as in `eager_attention`.
 
-    Torch has none with dropout for CPUs: what it does there instead is slower than our own.
+    Torch has none with dropout for CPUs: what it does there instead is slower than our own, and so
+    are the gradients of its bfloat16 kernels (2 to 4 times at 120 to 200 frames).
     """
-    if dropped and query.device.type == "cpu":
+    learns = torch.is_grad_enabled() and query.dtype == torch.bfloat16
+    if query.device.type == "cpu" and (dropped or learns):
         return eager_attention(query, key, value, bias, dropped)
     if bias is not None:
         bias = bias.to(query.dtype)

@@ -163,7 +163,7 @@ class Emotion2vec(Pretrained, nn.Module):
         return {
             name.removeprefix("model.").removeprefix("encoder."): value
             for name, value in weights.items()
-            if not name.startswith(("decoder.", "classifier."))
+            if not name.startswith(("decoder.", "classifier.", "regressor."))
         }
 
 
@@ -279,30 +279,44 @@ class Emotion2vecStudent(Pretrained, nn.Module):
         return StudentOutput(features, prediction, context.tokens, context.frames)
 
 
+class Answers(NamedTuple):
+    """What a classifier says of clips, before any softmax."""
+
+    logits: Tensor
+    """(B, C), of the labels; C may be 0"""
+    values: Tensor
+    """(B, K), of the dimensions; K may be 0"""
+
+
 class Emotion2vecClassifier(Pretrained, nn.Module):
     """Mean over real frames, then a linear layer: normalized waveform -> logits (B, C).
 
+    With `dimensions` in its config, a second linear layer answers values (B, K); then it may do
+    without labels.
+
     Raises:
-        ValueError: when made without labels in its config
+        ValueError: when made with neither labels nor dimensions in its config
 
     Source: the published emotion2vec+ models.
     """
 
     def __init__(self, config: Emotion2vecConfig) -> None:
         super().__init__()
-        if not config.labels:
+        if not config.labels and not config.dimensions:
             raise ValueError("labels is empty; a classifier needs one label for each output.")
         self.config = config
         self.encoder = Emotion2vec(config)
-        self.classifier = nn.Linear(config.embed_dim, len(config.labels))
+        self.classifier = output_layer(config.embed_dim, len(config.labels))
+        self.regressor = output_layer(config.embed_dim, len(config.dimensions))
 
     @classmethod
     def check_config(cls, config: Emotion2vecConfig, name: str | Path) -> None:
         """Refuse an encoder, which has no labels."""
-        if not config.labels:
+        if not config.labels and not config.dimensions:
             raise ValueError(
                 f"{name} is an encoder without a classifier; take one that has labels, such as "
-                "plus-large, or the encoder's features (emotion2vec extract, emotion2vec probe)."
+                "mini or plus-large, train one on it (emotion2vec finetune), or take the encoder's "
+                "features (emotion2vec extract, emotion2vec probe)."
             )
 
     @classmethod
@@ -318,8 +332,19 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
 
         A softmax gives 0 to labels that start with "unuse", as FunASR's inference does.
         """
-        logits = self.classifier(self.encoder(waveform, attention_mask).pooled)
-        return mask_unused(logits, self.config.labels)
+        return self.answer(self.encoder(waveform, attention_mask).pooled).logits
+
+    def answer(self, pooled: Tensor) -> Answers:
+        """Logits and values of utterances (B, D)."""
+        nothing = pooled.new_zeros(len(pooled), 0)
+        logits = nothing if self.classifier is None else self.classifier(pooled)
+        values = nothing if self.regressor is None else self.regressor(pooled)
+        return Answers(mask_unused(logits, self.config.labels), values)
+
+
+def output_layer(width: int, outputs: int) -> nn.Linear | None:
+    """A linear layer from (B, width) to (B, outputs); None where there are no outputs."""
+    return nn.Linear(width, outputs) if outputs else None
 
 
 def is_unused(label: str) -> bool:
@@ -337,5 +362,7 @@ def mask_unused(logits: Tensor, labels: Sequence[str]) -> Tensor:
     >>> mask_unused(torch.zeros(1, 2), ["sad", "unuse_0"]).softmax(dim=-1)
     tensor([[1., 0.]])
     """
+    if not any(map(is_unused, labels)):
+        return logits
     unused = torch.tensor([is_unused(label) for label in labels], device=logits.device)
     return logits.masked_fill(unused, torch.finfo(logits.dtype).min)

@@ -11,7 +11,7 @@ from functools import cached_property
 from io import TextIOBase
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
 from emotion2vec.batching import Loadable, Outcome, encode_records
-from emotion2vec.encoding import arrange_weights, default_device, encode_clips
+from emotion2vec.classifiers import Classifier, NativeClassifier, to_device
+from emotion2vec.encoding import default_device
+from emotion2vec.loading import load_classifier
 from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vecClassifier, is_unused
 
@@ -57,6 +59,8 @@ class Recognition:
     """probability of the most probable label, also where the recognizer abstains"""
     scores: Mapping[str, float] = field(default_factory=dict)
     """probability of each label in use; they sum to 1"""
+    dimensions: Mapping[str, float] = field(default_factory=dict)
+    """values such as arousal, from models that answer them; such a model need not have labels"""
     start: float = 0.0
     """of the part, in seconds"""
     end: float | None = None
@@ -73,8 +77,21 @@ class Recognition:
         return asdict(self)
 
     def __repr__(self) -> str:
-        found = f"error: {self.error}" if self.error else f"{self.label} {self.score:.2f}"
-        return f"<Recognition {self.key}: {found}>"
+        found = [f"{name} {value:.2f}" for name, value in self.dimensions.items()]
+        if self.label is not None:
+            found.insert(0, f"{self.label} {self.score:.2f}")
+        if self.error:
+            found = [f"error: {self.error}"]
+        return f"<Recognition {self.key}: {', '.join(found)}>"
+
+
+class _Answer(NamedTuple):
+    """What the model says of a clip."""
+
+    scores: np.ndarray[Any, np.dtype[np.float32]]
+    """(C in use,)"""
+    values: np.ndarray[Any, np.dtype[np.float32]]
+    """(K,)"""
 
 
 class _InMemory:
@@ -110,7 +127,7 @@ class Recognizer:
     """Recordings in, emotions out.
 
     Args:
-        model: a classifier
+        model: a classifier; ours, or one of `emotion2vec.classifiers`
         labels: only these, as shown or as published; scores are renormalized over them
         abstain: under this score the label is "unknown"
         language: "en", "zh" or "both": what is shown of labels such as "生气/angry"
@@ -133,7 +150,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: Emotion2vecClassifier,
+        model: Emotion2vecClassifier | Classifier,
         *,
         labels: Sequence[str] | None = None,
         abstain: float = 0.0,
@@ -147,13 +164,13 @@ class Recognizer:
             )
         if not 0 <= abstain <= 1:
             raise ValueError(f"abstain is {abstain}; give a score from 0 (never) to 1.")
-        device = device or default_device()
-        self.model = model.to(device).eval()
-        if device == "cpu":
-            arrange_weights(self.model)
+        self.classifier: Classifier = (
+            NativeClassifier(model) if isinstance(model, Emotion2vecClassifier) else model
+        )
+        to_device(self.classifier, device or default_device())
         self.abstain = abstain
         self.batch_seconds = batch_seconds
-        published = model.config.labels
+        published = self.classifier.labels
         usable = [i for i, label in enumerate(published) if not is_unused(label)]
         self._columns = usable if labels is None else _find(labels, published, usable)
         self.labels = _shown([published[i] for i in self._columns], language)
@@ -180,7 +197,7 @@ class Recognizer:
             FileNotFoundError: if there is no such model, or no network to fetch it
             ValueError: if the model is an encoder without a classifier
         """
-        model = Emotion2vecClassifier.from_pretrained(
+        model = load_classifier(
             name,
             revision=revision,
             cache_dir=cache_dir,
@@ -206,7 +223,7 @@ class Recognizer:
             return list(self.recognize_all(inputs, sampling_rate=sampling_rate))
         source = _loadable(inputs, sampling_rate)
         clip = source.load()
-        outcome = Outcome(0, self._scores([clip])[0], len(clip) / SAMPLE_RATE)
+        outcome = Outcome(0, self._answers([clip])[0], len(clip) / SAMPLE_RATE)
         return self._recognition("input", source, outcome)
 
     def recognize_all(
@@ -234,7 +251,7 @@ class Recognizer:
                 waiting: dict[int, Recognition] = {}
                 due = 0
                 for outcome in encode_records(
-                    sources, self._scores, batch_seconds=self.batch_seconds
+                    sources, self._answers, batch_seconds=self.batch_seconds
                 ):
                     position = outcome.position
                     name = f"input {block[position][0]}"
@@ -246,14 +263,10 @@ class Recognizer:
                     if not in_order:
                         yield waiting.pop(position)
 
-    @torch.inference_mode()
-    def _scores(self, clips: Sequence[Waveform]) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-        """Return the probabilities (C in use,) of each clip."""
-        encoded = encode_clips(self.model.encoder, clips)
-        # In float64: a sum over the 180,000 frames of an hour would lose two digits.
-        pooled = torch.from_numpy(np.stack([e.frames.mean(axis=0, dtype=float) for e in encoded]))
-        logits = self.model.classifier(pooled.to(self.model.classifier.weight))
-        return list(logits[:, self._columns].float().softmax(dim=-1).cpu().numpy())
+    def _answers(self, clips: Sequence[Waveform]) -> list[_Answer]:
+        found = self.classifier.answer(clips)
+        scores = found.logits[:, self._columns].softmax(dim=-1).numpy()
+        return [_Answer(*row) for row in zip(scores, found.values.numpy(), strict=True)]
 
     def _recognition(self, name: str, source: Loadable, outcome: Outcome) -> Recognition:
         part: dict[str, Any] = {"key": name}
@@ -265,18 +278,23 @@ class Recognizer:
             return Recognition(
                 label=None, score=None, error=outcome.error, policy=self.policy, **part
             )
-        best = int(outcome.value.argmax())
-        score = float(outcome.value[best])
+        scores, values = outcome.value
+        best = int(scores.argmax()) if self.labels else 0
+        score = float(scores[best]) if self.labels else 1.0
+        label = self.labels[best] if self.labels else None
         return Recognition(
-            label=self.labels[best] if score >= self.abstain else UNKNOWN,
-            score=score,
-            scores=dict(zip(self.labels, map(float, outcome.value), strict=True)),
+            label=label if score >= self.abstain else UNKNOWN,
+            score=score if self.labels else None,
+            scores=dict(zip(self.labels, map(float, scores), strict=True)),
+            dimensions=dict(zip(self.classifier.dimensions, map(float, values), strict=True)),
             duration=outcome.duration,
             policy=self.policy,
             **part,
         )
 
     def _describe(self, usable: int) -> str:
+        if not self.labels:
+            return f"none; the model answers {', '.join(self.classifier.dimensions)}"
         text = f"highest of {len(self.labels)} softmax scores"
         if len(self.labels) < usable:
             text += f", renormalized from {usable}"
@@ -299,6 +317,8 @@ def _find(wanted: Sequence[str], published: Sequence[str], usable: Sequence[int]
             names.setdefault(show(published[i]).lower(), i)
     unknown = [label for label in wanted if label.lower() not in names]
     if unknown or not wanted:
+        if not usable:
+            raise ValueError("labels are given, but the model answers values; leave them out.")
         known = ", ".join(LANGUAGES["en"](published[i]) for i in usable)
         raise ValueError(
             f"labels has {unknown[0]!r}, which the model does not know; it knows {known}."

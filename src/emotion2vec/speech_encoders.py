@@ -96,7 +96,7 @@ def _of_waveforms(
     Those with layer norm in the convolutions were trained with attention masks, and are batched.
     The others' group norm takes its statistics over all time, padding too: they go clip by clip.
     """
-    window, hop = _window_and_hop(encoder.config)
+    window, hop = window_and_hop(encoder.config)
     ready = [
         encoder.extractor(clip, sampling_rate=SAMPLE_RATE, return_tensors="np")["input_values"][0]
         for clip in clips
@@ -117,8 +117,8 @@ def _of_waveforms(
         yield torch.cat([encoder.run(layer_weights, torch.from_numpy(x))[0] for x in inputs])
 
 
-def _window_and_hop(config: Any) -> tuple[int, int]:
-    """Return how many samples the convolutions see for a frame, and how many further the next."""
+def window_and_hop(config: Any) -> tuple[int, int]:
+    """Samples that the convolutions of wav2vec 2.0 and its kin see for a frame, and to the next."""
     window, hop = 1, 1
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         window += (kernel - 1) * hop
@@ -199,8 +199,8 @@ def load_speech_encoder(name: str, *, random: bool = False, seed: int = 0) -> Sp
     if random and name in FAMILIES:
         config = transformers.AutoConfig.for_model(name)
     else:
-        folder = _folder(name, (CONFIG_NAME,) if random else (*JSON_NAMES, *WEIGHTS_NAMES))
-        config = _read(transformers.AutoConfig, folder, CONFIG_NAME)
+        folder = model_folder(name, (CONFIG_NAME,) if random else (*JSON_NAMES, *WEIGHTS_NAMES))
+        config = read_with(transformers.AutoConfig, folder, CONFIG_NAME)
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"hf:{name} is of the kind {config.model_type!r}; the speech encoders known here are "
@@ -212,15 +212,19 @@ def load_speech_encoder(name: str, *, random: bool = False, seed: int = 0) -> Sp
             model = transformers.AutoModel.from_config(config)
         extractor = _default_extractor(config)
     else:
-        model = _with_weights(name, folder, config)
-        extractor = _read(transformers.AutoFeatureExtractor, folder, "preprocessor_config.json")
+        model = with_weights(name, folder, config)
+        extractor = read_with(transformers.AutoFeatureExtractor, folder, "preprocessor_config.json")
     if config.model_type == "whisper":
         model = model.encoder
     return SpeechEncoder(model.eval().requires_grad_(False), extractor, config)
 
 
-def _folder(name: str, files: Sequence[str]) -> Path:
-    """Return the folder of a model, with these of its files where it is on the hub."""
+def model_folder(name: str, files: Sequence[str]) -> Path:
+    """The folder of a model, with these of its files where it is on the hub.
+
+    Raises:
+        FileNotFoundError: if there is neither
+    """
     if Path(name).is_dir():
         return Path(name)
     from huggingface_hub import snapshot_download
@@ -235,8 +239,12 @@ def _folder(name: str, files: Sequence[str]) -> Path:
         ) from error
 
 
-def _read(reader: Any, folder: Path, file: str) -> Any:
-    """Return the settings that transformers reads from a folder."""
+def read_with(reader: Any, folder: Path, file: str) -> Any:
+    """The settings that transformers reads from a folder.
+
+    Raises:
+        FileNotFoundError: if `file`, where they stand, is not one that it can use
+    """
     try:
         return reader.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -258,16 +266,27 @@ def _default_extractor(config: Any) -> Any:
     return transformers.Wav2Vec2FeatureExtractor()
 
 
-def _with_weights(name: str, folder: Path, config: Any) -> nn.Module:
-    """Return the model with all of its weights, float32."""
+def with_weights(name: str, folder: Path, config: Any, classes: Any = None) -> nn.Module:
+    """The model in a folder with all of its weights, float32.
+
+    Args:
+        name: what it is called in errors
+        folder: with its weights
+        config: transformers' one
+        classes: transformers' mapping from configs to classes; encoders if None
+
+    Raises:
+        ValueError: if weights are missing
+    """
     from transformers import MODEL_MAPPING
 
-    load, options = MODEL_MAPPING[type(config)].from_pretrained, {"config": config}
+    classes = classes or MODEL_MAPPING
+    load, options = classes[type(config)].from_pretrained, {"config": config}
     options |= {"dtype": torch.float32, "output_loading_info": True}
     if any(folder.glob("model*.safetensors")):
         model, found = load(folder, use_safetensors=True, **options)
     else:
-        folder = _folder(name, [PICKLE_NAME])
+        folder = model_folder(name, [PICKLE_NAME])
         weights = read_pickle(folder / PICKLE_NAME)
         model, found = load(None, state_dict=weights, **options)
     # What only training needs, or another part of the model, may be missing.

@@ -15,10 +15,10 @@ from emotion2vec.pretraining.ablations import FIELDS
 from emotion2vec.pretraining.checkpoint import FREE, differences
 from emotion2vec.pretraining.config import (
     PretrainConfig,
-    parse_override,
     read_config,
     write_config,
 )
+from emotion2vec.settings import parse_override
 
 
 class Cell(NamedTuple):

@@ -118,11 +118,12 @@ def pretrain(
     from accelerate import PartialState
 
     from emotion2vec.manifest import find_recordings
-    from emotion2vec.pretraining.config import parse_override, read_config
+    from emotion2vec.pretraining.config import read_config
     from emotion2vec.pretraining.health import try_report
     from emotion2vec.pretraining.loop import pretrain as run
     from emotion2vec.pretraining.monitor import CollapseError
     from emotion2vec.probing.quick import QuickProbe
+    from emotion2vec.settings import parse_override
 
     settings = read_config(
         config, dict(parse_override(text) for text in set_ or []), flags=flags.given()

@@ -130,7 +130,13 @@ def _summarize(done: int, failed: int, policy: str, out: Path, format: RowFormat
 
 
 def _columns(recognizer: Recognizer) -> list[str]:
-    return [*COLUMNS, "policy", *(f"scores.{label}" for label in recognizer.labels)]
+    scores = [f"scores.{label}" for label in recognizer.labels]
+    return [
+        *COLUMNS,
+        "policy",
+        *scores,
+        *(f"dimensions.{n}" for n in recognizer.classifier.dimensions),
+    ]
 
 
 def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
@@ -139,19 +145,20 @@ def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
     if row["error"]:
         return f"{key}  error: {row['error']}"
     ranked = sorted(row["scores"].items(), key=lambda item: -item[1])
-    first = 1 if row["label"] == ranked[0][0] else 0  # where it abstains, all are "next"
-    others = ", ".join(f"{label} {score:.2f}" for label, score in ranked[first : first + 2])
-    label = fit(row["label"], label_width)
-    return f"{key}  {label}  {row['score']:5.2f}  {row['duration']:7.2f}  {others}".rstrip()
+    first = 1 if ranked and row["label"] == ranked[0][0] else 0  # where it abstains, all are "next"
+    others = [*ranked[first : first + 2], *row["dimensions"].items()]
+    label, score = fit(row["label"] or "", label_width), row["score"]
+    shown = "     " if score is None else f"{score:5.2f}"
+    more = ", ".join(f"{name} {value:.2f}" for name, value in others)
+    return f"{key}  {label}  {shown}  {row['duration']:7.2f}  {more}".rstrip()
 
 
 def _part(out: Path, model: str, recognizer: Recognizer) -> Path:
     """Return where unfinished answers stand: another place for other settings or weights."""
-    import hashlib
+    from emotion2vec.classifiers import fingerprint
 
-    digest = hashlib.sha256(json.dumps([model, recognizer.policy, recognizer.labels]).encode())
-    digest.update(recognizer.model.classifier.weight.detach().float().cpu().numpy().tobytes())
-    return out.with_name(f".{out.name}.{digest.hexdigest()[:8]}.part")
+    digest = fingerprint(recognizer.classifier, [model, recognizer.policy], recognizer.labels)
+    return out.with_name(f".{out.name}.{digest}.part")
 
 
 def _is_same(record: Record, row: Row | None) -> bool:

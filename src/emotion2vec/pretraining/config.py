@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from emotion2vec.losses import UTTERANCE_LOSSES
 from emotion2vec.pretraining.ablations import overrides_of
 from emotion2vec.pretraining.masking import MASKERS
 from emotion2vec.pretraining.teacher import UTTERANCE_TARGETS
+from emotion2vec.settings import check_names, read_settings
 
 COLD = "cold"
 """The `init` that draws all weights from the seed."""
@@ -248,13 +248,7 @@ def read_config(
     2
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"the config {path} is not a file; check the path.")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        model = dict(values.pop("model", {}))
-    except (ValueError, TypeError) as error:  # no UTF-8, no TOML, or `model` is no table
-        raise ValueError(f"{path} is not TOML of settings ({error}); mend that line.") from error
+    values, model = read_settings(path, "model")
     top_k = values.get("top_k", PretrainConfig.top_k)
     shorthands = overrides_of(flags or {}, top_k=top_k if isinstance(top_k, int) else None)
     for name, value in (shorthands | dict(overrides or {})).items():
@@ -262,30 +256,12 @@ def read_config(
             model[name.removeprefix("model.")] = value
         else:
             values[name] = value
-    _check_names(values, PretrainConfig, path)
-    _check_names(model, Emotion2vecConfig, path, "model.")
+    check_names(values, PretrainConfig, path)
+    check_names(model, Emotion2vecConfig, path, "model.")
     try:
         return PretrainConfig(model=Emotion2vecConfig(**model), **values)
     except TypeError as error:  # a string where a number belongs, say
         raise ValueError(f"{path} has a value of the wrong type ({error}); mend it.") from error
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """Name and value of "name=value", the value as TOML would read it, else as a string.
-
-    Raises:
-        ValueError: if there is no "="
-
-    >>> parse_override("peak_lr=1e-3"), parse_override("masker=span")
-    (('peak_lr', 0.001), ('masker', 'span'))
-    """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--set {text} has no value; write it as --set peak_lr=1e-3.")
-    try:
-        return name.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name.strip(), value
 
 
 def write_config(config: PretrainConfig, path: Path) -> None:
@@ -295,12 +271,3 @@ def write_config(config: PretrainConfig, path: Path) -> None:
     values = asdict(config)
     values["model"] = {name: value for name, value in values["model"].items() if value != ()}
     path.write_text(tomli_w.dumps(values), encoding="utf-8")
-
-
-def _check_names(values: Mapping[str, Any], kind: type, path: Path, prefix: str = "") -> None:
-    known = {f.name for f in fields(kind)} - {"model"}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(
-            f"{path}: {prefix}{unknown[0]} is no setting; known are {', '.join(sorted(known))}."
-        )

@@ -76,7 +76,9 @@ def flops(config: PretrainConfig, clips: int, samples: int) -> dict[str, int]:
     if config.clusters:  # a whole encoder, and the distances to all centres
         teacher += student["convolutions"] + student["projection"]
         teacher += 2 * clips * frames * model.embed_dim * sum(config.clusters)
-    backward = 2 * sum(student.values()) - layers[0]  # the waveform has no gradient
+    # The waveform has no gradient; neither has what log-mel multiplies with.
+    first = 2 if model.first_layer == "logmel" else 1
+    backward = 2 * sum(student.values()) - first * layers[0]
     if config.gradient_checkpointing:
         backward += student["blocks"]
     return student | {"teacher": teacher, "backward": backward}
@@ -90,6 +92,10 @@ def _convolution_sizes(model: Emotion2vecConfig, samples: int) -> list[int]:
     ):
         sizes.append(frames * channels * inputs * kernel)
         inputs = channels
+    if model.first_layer == "logmel":
+        window, bands = model.conv_kernels[0], model.conv_channels[0]
+        bins = (1 << (window - 1).bit_length()) // 2 + 1
+        sizes[0] = _convolution_frames(model, samples)[0] * bins * (2 * window + bands)
     return sizes
 
 
