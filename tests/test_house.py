@@ -22,6 +22,7 @@ FLOORS = [
         "config",
         "atomic",
         "caches",
+        "calibration",
         "dropout",
         "filterbank",
         "frame_store",
@@ -42,7 +43,7 @@ FLOORS = [
     {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"}
     | {"reporting.cells"},
-    {"degradations", "handmade", "reporting.maps"}
+    {"degradations", "handmade", "nonspeech", "reporting.maps"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
     {"coding"}
     | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
@@ -60,17 +61,20 @@ FLOORS = [
     {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.page"},
     {"backbones", "classifiers", "reporting.report"},
     {"extract", "frame_cache", "other_classifiers"},
-    {"loading"}
+    {"loading", "finetuning.config"}
     | {"benchmark.result_files", "probing.probe"}
     | {"pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"recognize"}
+    {"recognize", "labelling", "finetuning.augment", "finetuning.objective"}
+    | {"finetuning.scopes", "finetuning.targets"}
     | {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"benchmark.cells", "benchmark.transfer"}
     | {"probing.baselines", "probing.quick", "probing.report"},
-    {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
+    {"finetuning.batches", "finetuning.card", "finetuning.evaluation"}
+    | {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
-    {"benchmark.robustness"} | {"commands.output", "pretraining.plan", "ablation.scores"},
-    {"ablation.work", "ablation.report"},
+    {"benchmark.robustness", "finetuning.trainer"}
+    | {"commands.output", "pretraining.plan", "ablation.scores"},
+    {"ablation.work", "ablation.report", "commands.resuming", "finetuning.run"},
     {
         "commands.ablate",
         "commands.benchmark",
@@ -78,17 +82,18 @@ FLOORS = [
         "commands.corpora",
         "commands.doctor",
         "commands.extract",
+        "commands.finetune",
         "commands.health",
     }
-    | {"commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
+    | {"commands.label", "commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
     | {"commands.recognize", "commands.report", "commands.robustness", "commands.transfer"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 EXTRAS = (
-    *("accelerate", "av", "h5py", "matplotlib", "opensmile", "pyarrow", "sklearn", "tensorboard"),
-    *("tomli_w", "transformers", "umap"),
+    *("accelerate", "av", "h5py", "matplotlib", "opensmile", "peft", "pyarrow", "sklearn"),
+    *("tensorboard", "tomli_w", "transformers", "umap"),
 )
 
 
@@ -161,6 +166,8 @@ def test_every_module_imports_on_the_core_alone() -> None:
         "pretraining.step": "accelerate",
         "pretraining.loop": "accelerate",
         "pretraining.plan": "accelerate",
+        "finetuning.trainer": "transformers",
+        "finetuning.run": "transformers",
     }
     names = [n for n in map(name_of, MODULES) if n not in (*needs, "__main__", "__init__")]
     script = (

@@ -82,6 +82,19 @@ def encode_records(
                 _trim_memory()
 
 
+def lengths_of(records: Sequence[Loadable]) -> list[float | str]:
+    """The seconds of each recording, from its header; of one that cannot be read, its error."""
+
+    def length(record: Loadable) -> float | str:
+        try:
+            return record.num_samples() / SAMPLE_RATE
+        except (OSError, ValueError) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(length, records))
+
+
 Reading = list[tuple[int, Future[Waveform]]]
 """A batch: positions of recordings, and their sound on its way."""
 

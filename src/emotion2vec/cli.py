@@ -19,7 +19,9 @@ from emotion2vec.commands.convert import convert
 from emotion2vec.commands.corpora import corpora
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
+from emotion2vec.commands.finetune import finetune
 from emotion2vec.commands.health import health
+from emotion2vec.commands.label import label
 from emotion2vec.commands.models import models
 from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
@@ -38,6 +40,7 @@ _EXTRAS = {
     "matplotlib": "eval",
     "transformers": "hf",
     "modelscope": "modelscope",
+    "peft": "finetune",
     "pyarrow": "parquet",
     "opensmile": "opensmile",
 }
@@ -61,6 +64,8 @@ _COMMANDS = (
     pack,
     pretrain,
     health,
+    finetune,
+    label,
     corpora,
     probe,
     benchmark,

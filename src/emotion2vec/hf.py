@@ -201,9 +201,11 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         """
         output = self._encode(input_values, attention_mask, output_hidden_states)
         values = None if self.regressor is None else self.regressor(output.pooled)
-        logits = values
         if self.classifier is not None:
             logits = mask_unused(self.classifier(output.pooled), self.config.labels)
+        else:
+            assert values is not None
+            logits = values
         wrapped = Emotion2vecClassifierOutput(
             loss=None if labels is None else F.cross_entropy(logits, labels),
             logits=logits,

@@ -121,6 +121,23 @@ def cluster_accuracy(
     return (found * hidden.unsqueeze(-1)).sum() / (hidden.sum() * len(counts))
 
 
+def concordance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    """1 - CCC of values (N, R, K) and what is true (N, K), the mean over values, of each run: (R,).
+
+    Source: concordance correlation coefficient (Lin, 1989), as a loss.
+
+    >>> import torch
+    >>> truth = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> concordance_loss(torch.stack([truth, truth + 1], dim=1), truth)
+    tensor([0.0000, 0.4286])
+    """
+    targets = targets[:, None]
+    x, y = outputs - outputs.mean(dim=0), targets - targets.mean(dim=0)
+    between = (outputs.mean(dim=0) - targets.mean(dim=0)).square()
+    spread = x.square().mean(dim=0) + y.square().mean(dim=0) + between
+    return (1 - 2 * (x * y).mean(dim=0) / spread.clamp_min(1e-9)).mean(dim=1)
+
+
 def spread(frames: Tensor, keep: Tensor) -> Tensor:
     """Mean over channels of the standard deviation over frames: a scalar that falls on collapse.
 

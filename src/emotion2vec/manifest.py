@@ -39,6 +39,10 @@ class Record:
     language: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """Such as {"emotion": "happy"}."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """A teacher's probability of each emotion, a soft label; as `emotion2vec recognize` writes."""
+    weight: float = 1.0
+    """How much the recording counts in fine-tuning."""
 
     @property
     def emotion(self) -> str | None:
@@ -58,8 +62,9 @@ def read_manifest(path: str | Path) -> list[Record]:
     """The records in a list, in its order; its suffix tells what kind it is.
 
     .jsonl (and any other): a line has `key` and `path` and may have `start`, `end`, `duration`
-    (seconds), `speaker`, `language` and `labels`. `audio` for `path`, `duration_s` for `duration`,
-    and `LABELS` outside `labels` are understood, too; other fields are passed over.
+    (seconds), `speaker`, `language`, `labels`, `scores` and `weight`. `audio` for `path`,
+    `duration_s` for `duration`, and `LABELS` outside `labels` are understood, too; other fields
+    are passed over.
 
     .csv, .tsv: a header, with these fields as columns; without a key, the path is it.
 
@@ -180,7 +185,23 @@ def parse_record(values: Any, folder: Path) -> Record:
         speaker=None if speaker is None else str(speaker),
         language=values.get("language"),
         labels=labels,
+        scores=_soft_label(values.get("scores")),
+        weight=_number(values.get("weight", 1.0), "weight"),
     )
+
+
+def _soft_label(scores: Any) -> dict[str, float]:
+    if scores is None or scores == "":
+        return {}
+    if not isinstance(scores, dict):
+        raise ValueError('scores must be an object such as {"happy": 0.7, "sad": 0.3}')
+    return {str(name): _number(score, f"score of {name}") for name, score in scores.items()}
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"{value} is no {name}, which is a number from 0")
+    return float(value)
 
 
 def _seconds(value: Any) -> float | None:
@@ -215,6 +236,8 @@ def row_of(record: Record, folder: Path | None = None) -> dict[str, Any]:
     for name in ("end", "duration", "speaker", "language"):
         values[name] = getattr(record, name)
     values["labels"] = dict(record.labels) or None
+    values["scores"] = dict(record.scores) or None
+    values["weight"] = None if record.weight == 1 else record.weight
     return {name: value for name, value in values.items() if value is not None}
 
 

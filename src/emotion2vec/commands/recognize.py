@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +18,7 @@ from emotion2vec.commands.output import (
     shows_bar,
     text_width,
 )
+from emotion2vec.commands.resuming import part_path, resumed_rows
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
@@ -154,18 +154,10 @@ def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
 
 
 def _part(out: Path, model: str, recognizer: Recognizer) -> Path:
-    """Return where unfinished answers stand: another place for other settings or weights."""
     from emotion2vec.classifiers import fingerprint
 
     digest = fingerprint(recognizer.classifier, [model, recognizer.policy], recognizer.labels)
-    return out.with_name(f".{out.name}.{digest}.part")
-
-
-def _is_same(record: Record, row: Row | None) -> bool:
-    """Whether a row of an earlier run answers for this very part of this file."""
-    if row is None or (row["path"], row["start"]) != (record.path, record.start):
-        return False
-    return record.end is None or row["end"] == record.end
+    return part_path(out, digest)
 
 
 def _write(
@@ -173,23 +165,13 @@ def _write(
 ) -> list[Row]:
     """Write the answers to a file and return them; what a killed run left in `part` is kept."""
     from emotion2vec.atomic import atomic_path
-    from emotion2vec.jsonl import read_jsonl, write_jsonl
 
-    found = {row["key"]: row for row in read_jsonl(part) if not row["error"]}
-    rows: dict[str, Row] = {
-        record.key: found[record.key]
-        for record in records
-        if _is_same(record, found.get(record.key))
-    }
-    todo = [record for record in records if record.key not in rows]
-    write_jsonl(rows.values(), part)  # a last line that a kill cut short is gone
-    with part.open("a", encoding="ascii") as file:
+    def answer(todo: Sequence[Record]) -> Iterator[dict[str, Any]]:
         bar = shows_bar(quiet=quiet)
-        for answer in recognizer.recognize_all(todo, in_order=False, progress=bar):
-            rows[answer.key] = answer.to_dict()
-            file.write(json.dumps(rows[answer.key]) + "\n")
-            file.flush()
-    answers = [rows[record.key] for record in records]
+        for found in recognizer.recognize_all(todo, in_order=False, progress=bar):
+            yield found.to_dict()
+
+    answers = resumed_rows(records, part, answer)
     header, line = row_lines("csv" if out.suffix == ".csv" else "json", _columns(recognizer))
     with atomic_path(out) as path, path.open("w", encoding="utf-8", errors="backslashreplace") as f:
         f.writelines(f"{text}\n" for text in (*header, *map(line, answers)))

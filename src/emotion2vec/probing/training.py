@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emotion2vec.concordance import concordance_scores
+from emotion2vec.losses import concordance_loss
 from emotion2vec.metrics import classification_scores
 from emotion2vec.probing.heads import HEADS, HeadConfig
 from emotion2vec.probing.networks import Head
@@ -66,18 +67,6 @@ def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
         .view(logits.shape[:2])
         .mean(dim=0)
     )
-
-
-def concordance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """1 - CCC of (N, R, C) and (N, C), the mean over values, for each run, (R,).
-
-    Source: concordance correlation coefficient (Lin, 1989), as a loss.
-    """
-    targets = targets[:, None]
-    x, y = outputs - outputs.mean(dim=0), targets - targets.mean(dim=0)
-    between = (outputs.mean(dim=0) - targets.mean(dim=0)).square()
-    spread = x.square().mean(dim=0) + y.square().mean(dim=0) + between
-    return (1 - 2 * (x * y).mean(dim=0) / spread.clamp_min(1e-9)).mean(dim=1)
 
 
 def _accuracy(logits: Tensor, classes: Tensor) -> list[float]:

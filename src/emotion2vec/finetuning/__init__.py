@@ -1,0 +1,1 @@
+"""Fine-tuning a speech encoder on labelled recordings."""

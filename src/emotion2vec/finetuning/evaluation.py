@@ -1,0 +1,221 @@
+"""What a classifier answers for recordings, and how good that is.
+
+N recordings, C classes, K dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion2vec.batching import encode_records
+from emotion2vec.calibration import expected_calibration_error, softmax
+from emotion2vec.classifiers import Classifier
+from emotion2vec.concordance import concordance_interval, concordance_scores
+from emotion2vec.finetuning.targets import Outputs
+from emotion2vec.manifest import Record
+from emotion2vec.metrics import (
+    bootstrap_interval,
+    classification_scores,
+    confusion_matrix,
+    recalls,
+)
+
+Numbers = NDArray[np.float64]
+
+
+class Predictions(NamedTuple):
+    """Answers beside what is true; recordings that could not be read are left out."""
+
+    keys: tuple[str, ...]
+    speakers: tuple[str, ...]
+    """the key where nobody knows who speaks"""
+    truth: tuple[str | None, ...]
+    """the label, else the class that a teacher finds likeliest; None where there is neither"""
+    logits: Numbers
+    """(N, C)"""
+    true_values: Numbers
+    """(N, K), NaN where not known"""
+    values: Numbers
+    """(N, K)"""
+    errors: Mapping[str, str] = {}
+
+    def rows(self, outputs: Outputs) -> list[dict[str, Any]]:
+        """One row a recording, for a file of JSON lines."""
+        scores = softmax(self.logits) if outputs.labels else self.logits
+        return [
+            {
+                "key": self.keys[i],
+                "speaker": self.speakers[i],
+                "truth": self.truth[i],
+                "label": outputs.labels[int(scores[i].argmax())] if outputs.labels else None,
+                "logits": self.logits[i].tolist(),
+                "values": self.values[i].tolist(),
+                "true_values": [None if np.isnan(v) else v for v in self.true_values[i].tolist()],
+            }
+            for i in range(len(self.keys))
+        ]
+
+    def tempered(self, temperature: float) -> Predictions:
+        """The same over a temperature."""
+        return self._replace(logits=self.logits / temperature)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[Mapping[str, Any]], outputs: Outputs) -> Predictions:
+        """What `rows` gave."""
+        true_values = [[np.nan if v is None else v for v in row["true_values"]] for row in rows]
+        count = len(rows)
+        return cls(
+            tuple(row["key"] for row in rows),
+            tuple(row["speaker"] for row in rows),
+            tuple(row["truth"] for row in rows),
+            np.reshape([row["logits"] for row in rows], (count, len(outputs.labels))),
+            np.reshape(true_values, (count, len(outputs.dimensions))),
+            np.reshape([row["values"] for row in rows], (count, len(outputs.dimensions))),
+        )
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several folds, one after the other."""
+    errors = {key: error for part in parts for key, error in part.errors.items()}
+    return Predictions(
+        tuple(key for part in parts for key in part.keys),
+        tuple(speaker for part in parts for speaker in part.speakers),
+        tuple(label for part in parts for label in part.truth),
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.true_values for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        errors,
+    )
+
+
+def by_speaker(predictions: Predictions) -> list[Predictions]:
+    """The predictions in groups, one a speaker."""
+    speakers = np.array(predictions.speakers)
+    return [
+        _some(predictions, np.flatnonzero(speakers == speaker).tolist())
+        for speaker in dict.fromkeys(predictions.speakers)
+    ]
+
+
+def _some(predictions: Predictions, rows: list[int]) -> Predictions:
+    return Predictions(
+        tuple(predictions.keys[i] for i in rows),
+        tuple(predictions.speakers[i] for i in rows),
+        tuple(predictions.truth[i] for i in rows),
+        predictions.logits[rows],
+        predictions.true_values[rows],
+        predictions.values[rows],
+    )
+
+
+def predict(
+    classifier: Classifier,
+    records: Sequence[Record],
+    outputs: Outputs,
+    *,
+    batch_seconds: float = 60.0,
+    progress: str = "",
+) -> Predictions:
+    """What a classifier, in eval mode, answers for recordings, each as if it were alone."""
+
+    def answer(clips: Any) -> list[tuple[Numbers, Numbers]]:
+        found = classifier.answer(clips)
+        return list(zip(found.logits.double().numpy(), found.values.double().numpy(), strict=True))
+
+    found: dict[int, tuple[Numbers, Numbers]] = {}
+    errors: dict[str, str] = {}
+    for outcome in encode_records(records, answer, batch_seconds=batch_seconds, progress=progress):
+        if outcome.error:
+            errors[records[outcome.position].key] = outcome.error
+        else:
+            found[outcome.position] = outcome.value
+    places = sorted(found)
+    kept = [records[i] for i in places]
+    count = len(kept)
+    true_values = [[float(r.labels.get(name, "nan")) for name in outputs.dimensions] for r in kept]
+    return Predictions(
+        tuple(r.key for r in kept),
+        tuple(r.key if r.speaker is None else r.speaker for r in kept),
+        tuple(_truth(r, outputs.labels) for r in kept),
+        np.reshape([found[i][0] for i in places], (count, len(outputs.labels))),
+        np.reshape(true_values, (count, len(outputs.dimensions))),
+        np.reshape([found[i][1] for i in places], (count, len(outputs.dimensions))),
+        errors,
+    )
+
+
+def _truth(record: Record, labels: Sequence[str]) -> str | None:
+    scores = {name: record.scores.get(name, 0.0) for name in labels}
+    if record.emotion in labels:
+        return record.emotion
+    return max(scores, key=scores.__getitem__) if any(scores.values()) else None
+
+
+def score(predictions: Predictions, outputs: Outputs) -> float:
+    """What epochs are chosen by: UA, or the mean CCC, or the mean of both; in [-1, 1]."""
+    found = scores(predictions, outputs)
+    return float(np.mean([found[name] for name in ("ua", "ccc") if name in found] or [0.0]))
+
+
+def scores(predictions: Predictions, outputs: Outputs) -> dict[str, float]:
+    """WA, UA, WF1, macro-F1 and ECE of the classes, CCC of the values, by name."""
+    found: dict[str, float] = {}
+    truth, answers, rows = _classes(predictions, outputs)
+    if truth:
+        found |= classification_scores(truth, answers)._asdict()
+        places = [outputs.labels.index(name) for name in truth]
+        probabilities = softmax(predictions.logits[rows])
+        found["ece"] = expected_calibration_error(probabilities, places)
+    known = _known(predictions)
+    if outputs.dimensions and known.any():
+        found |= concordance_scores(
+            predictions.true_values[known], predictions.values[known], outputs.dimensions
+        )
+    return found
+
+
+def details(predictions: Predictions, outputs: Outputs) -> dict[str, Any]:
+    """Scores with 95 % intervals over speakers, recalls, confusion: what a card shows."""
+    found: dict[str, Any] = {"clips": len(predictions.keys), "scores": scores(predictions, outputs)}
+    found["speakers"] = len(set(predictions.speakers))
+    intervals: dict[str, tuple[float, float]] = {}
+    truth, answers, rows = _classes(predictions, outputs)
+    if truth:
+        speakers = [predictions.speakers[i] for i in rows]
+        for name in ("wa", "ua", "wf1", "macro_f1"):
+            intervals[name] = bootstrap_interval(truth, answers, speakers, score=name)
+        matrix = confusion_matrix(truth, answers, outputs.labels)
+        found["recalls"] = recalls(matrix, outputs.labels)
+        found["confusion"] = matrix.tolist()
+    known = _known(predictions)
+    if outputs.dimensions and known.any():
+        speakers = [s for s, keep in zip(predictions.speakers, known, strict=True) if keep]
+        for name in ("ccc", *(f"ccc_{dimension}" for dimension in outputs.dimensions)):
+            intervals[name] = concordance_interval(
+                predictions.true_values[known],
+                predictions.values[known],
+                speakers,
+                outputs.dimensions,
+                score=name,
+            )
+    found["intervals"] = intervals
+    return found
+
+
+def _classes(predictions: Predictions, outputs: Outputs) -> tuple[list[str], list[str], list[int]]:
+    """Return what is true and what is answered of the recordings that have a class, and which."""
+    if not outputs.labels:
+        return [], [], []
+    rows = [i for i, label in enumerate(predictions.truth) if label is not None]
+    best = predictions.logits.argmax(axis=1)
+    truth = [str(predictions.truth[i]) for i in rows]
+    return truth, [outputs.labels[best[i]] for i in rows], rows
+
+
+def _known(predictions: Predictions) -> NDArray[np.bool_]:
+    """Return which recordings have all values, (N,)."""
+    return np.array([not np.isnan(row).any() for row in predictions.true_values], bool)
