@@ -24,6 +24,7 @@ from emotion2vec.encoding import default_device
 from emotion2vec.loading import load_classifier
 from emotion2vec.manifest import Record
 from emotion2vec.model import Emotion2vecClassifier, is_unused
+from emotion2vec.published.hub import MINI
 
 UNKNOWN = "unknown"
 """The label where no score reaches `abstain`."""
@@ -181,7 +182,7 @@ class Recognizer:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path,
+        name: str | Path = MINI,
         *,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -191,7 +192,8 @@ class Recognizer:
     ) -> Self:
         """The recognizer around a classifier's folder, a published model, or one on a hub.
 
-        Arguments as `Emotion2vecClassifier.from_pretrained`; `options` as `Recognizer`.
+        Without a name, emotion2vec-mini, which ships in this package and needs no network. Other
+        arguments as `Emotion2vecClassifier.from_pretrained`; `options` as `Recognizer`.
 
         Raises:
             FileNotFoundError: if there is no such model, or no network to fetch it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from emotion2vec.manifest import Record
     from emotion2vec.recognize import Recognizer
 
+DEFAULT_MODEL = (
+    "model: mini, small and learned from acted speech (docs/mini.md); --model plus-large fetches "
+    "the published one, 2 GB."
+)
+"""Said where no model is named."""
+
 COLUMNS = ("key", "path", "label", "score", "start", "end", "duration", "error")
 
 
 def recognize(
     *sources: Annotated[str, Parameter(required=True)],
-    model: str = "plus-large",
+    model: str | None = None,
     labels: str | None = None,
     abstain: float = 0.0,
     language: Literal["en", "zh", "both"] = "en",
@@ -54,7 +61,8 @@ def recognize(
         Audio files, folders, globs, lists (.jsonl, .csv, wav.scp); - reads paths from standard
         input, one a line.
     model
-        Folder of a classifier, name of a published one (emotion2vec models), or hub name.
+        Folder of a classifier, name of a published one (emotion2vec models), or hub name; without,
+        emotion2vec-mini, which ships in this package and needs no network.
     labels
         Only these, with commas between, in English or Chinese; scores are renormalized over them.
     abstain
@@ -74,11 +82,16 @@ def recognize(
         No progress bar.
     """
     from emotion2vec.manifest import find_recordings
+    from emotion2vec.published.hub import MINI
     from emotion2vec.recognize import Recognizer
 
     if out is not None and (out.suffix not in (".jsonl", ".csv") or out.is_dir()):
         raise ValueError(f"--out is {out}; give a file that ends in .jsonl or .csv.")
     records = find_recordings(sources)
+    if model is None:
+        model = MINI
+        if not quiet:
+            print(DEFAULT_MODEL, file=sys.stderr)
     recognizer = Recognizer.from_pretrained(
         model,
         labels=None if labels is None else [label.strip() for label in labels.split(",")],

@@ -18,7 +18,7 @@ from emotion2vec.finetuning.card import Facts, write_card
 from emotion2vec.finetuning.config import FinetuneConfig, write_finetune_config
 from emotion2vec.finetuning.evaluation import Predictions, by_speaker, details, join, predict
 from emotion2vec.finetuning.targets import Outputs, outputs_of, targets_of
-from emotion2vec.finetuning.trainer import Fitted, fit, forget, is_main
+from emotion2vec.finetuning.trainer import Fitted, fit, forget, is_main, wait_for_others
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.loading import new_classifier
 from emotion2vec.manifest import Record
@@ -126,7 +126,9 @@ def finetune(
         left_out |= more
         parts.append(kept)
     run = _Run(str(model), config, outputs, out, progress)
-    _open(run, parts, resume)
+    if is_main():
+        _open(run, parts, resume)
+    wait_for_others()
     split = folds_from_file(
         folds, _those(folds, parts[0], left_out), name=folds_name,
         validation="speakers" if config.validation == "none" else config.validation,

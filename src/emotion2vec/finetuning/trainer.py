@@ -228,6 +228,11 @@ def is_main() -> bool:
     return bool(PartialState().is_main_process)
 
 
+def wait_for_others() -> None:
+    """Go on when all processes of the run are here."""
+    PartialState().wait_for_everyone()
+
+
 def _arguments(folder: Path, validates: bool, config: FinetuneConfig) -> TrainingArguments:
     """Return what transformers' Trainer is to do."""
     cpu = default_device() == "cpu"

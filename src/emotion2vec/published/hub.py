@@ -95,8 +95,12 @@ PUBLISHED = {
     ),
 }
 """Short name -> model. None of the files has been seen by this package's tests."""
-NAMES = frozenset({*PUBLISHED, *(model.repo for model in PUBLISHED.values())})
-"""all names of the published models"""
+
+MINI = "mini"
+"""The model that ships in this package."""
+MINI_FOLDER = Path(__file__).parent.parent / MINI
+NAMES = frozenset({MINI, *PUBLISHED, *(model.repo for model in PUBLISHED.values())})
+"""all names of the published models, and of the one that ships in this package"""
 
 
 class _Fetched(NamedTuple):
@@ -119,8 +123,8 @@ def fetch(
     data2vec's is downloaded, and converted the first time.
 
     Args:
-        name: a folder; a short name in `PUBLISHED`; "owner/name" on the Hugging Face hub; or
-            "modelscope:" before a short name or an "owner/name" there
+        name: a folder; "mini", which is there already; a short name in `PUBLISHED`; "owner/name" on
+            the Hugging Face hub; or "modelscope:" before a short name or an "owner/name" there
         revision: branch, tag or commit
         cache_dir: where downloads and conversions are kept; None for those of huggingface_hub
             (HF_HOME) and, for conversions, EMOTION2VEC_CACHE or ~/.cache/emotion2vec
@@ -142,6 +146,8 @@ def fetch(
     if Path(name).exists():
         return _check_local(Path(name))
     text = str(name)
+    if text == MINI:
+        return MINI_FOLDER
     if text.startswith(MODELSCOPE):
         fetched = _from_modelscope(
             _repository(text.removeprefix(MODELSCOPE), "modelscope"),
@@ -171,7 +177,7 @@ def _repository(name: str, hub: str) -> str:
         return str(getattr(PUBLISHED[name], hub))
     if "/" not in name:
         raise FileNotFoundError(
-            f"{name} is neither a folder nor a published model ({', '.join(PUBLISHED)}); "
+            f"{name} is neither a folder nor a published model ({', '.join([MINI, *PUBLISHED])}); "
             "models on the hub have an owner, owner/name."
         )
     return name
