@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 # Exactly the pinned torch, asked for first: any later request then finds it there.
 TORCH := $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench mini clean
 
-demo: $(VENV)/.demo  ## pre-train a tiny model on the clips in data/moods and probe it
+demo: $(VENV)/.demo  ## recognize clips of data/moods, pre-train a tiny model on them, probe it
+	$(BIN)/emotion2vec recognize 'data/moods/clips/f1-*-01.ogg' 'data/moods/clips/m1-*-01.ogg'
 	rm -rf runs/demo
 	$(BIN)/emotion2vec pretrain configs/pretrain_demo.toml --data data/moods/manifest.jsonl --out runs/demo
 	$(BIN)/emotion2vec probe runs/demo/final --data data/moods/manifest.jsonl \
@@ -29,6 +30,9 @@ format: $(VENV)/.dev  ## mend what can be mended by itself
 
 bench: $(VENV)/.dev  ## speed and memory, as ratios measured side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+mini: $(VENV)/.dev  ## emotion2vec-mini anew, from CORPORA=folder of ravdess, emodb and urdu
+	$(BIN)/python recipes/mini.py $(CORPORA) runs/mini
 
 clean:  ## the environment, the demo's run and caches
 	rm -rf $(VENV) runs/demo build dist .ruff_cache .mypy_cache .pytest_cache .hypothesis .coverage

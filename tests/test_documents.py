@@ -77,6 +77,8 @@ def test_the_readme_shows_every_command() -> None:
         *(
             "corpora",
             "health",
+            "finetune",
+            "label",
             "recognize",
             "extract",
             "models",

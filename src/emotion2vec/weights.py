@@ -122,6 +122,8 @@ def write_folder(config: Emotion2vecConfig, weights: Mapping[str, Tensor], folde
         "sampling_rate": SAMPLE_RATE,
         "do_normalize": config.normalize_waveform,
     }
-    for name, values in ((CONFIG_NAME, config.to_dict()), (PREPROCESSOR_NAME, preprocessor)):
+    # transformers would compute in the precision of the file, which may be half.
+    settings = {**config.to_dict(), "dtype": "float32"}
+    for name, values in ((CONFIG_NAME, settings), (PREPROCESSOR_NAME, preprocessor)):
         with atomic_path(folder / name) as path:
             path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

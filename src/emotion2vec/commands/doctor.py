@@ -12,6 +12,7 @@ EXTRAS = {
     "train": ("accelerate", "matplotlib", "tensorboard", "tomli-w"),
     "eval": ("matplotlib", "scikit-learn"),
     "hf": ("transformers",),
+    "finetune": ("accelerate", "peft", "tensorboard", "tomli-w", "transformers"),
     "media": ("av",),
     "parquet": ("pyarrow",),
     "hdf5": ("h5py",),

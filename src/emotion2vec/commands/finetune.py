@@ -135,7 +135,8 @@ def finetune(
         return 0
     _print(result, format)
     tell_left_out(result.left_out)
-    return SOME_FAILED if result.left_out else 0
+    # torchrun, and what waits for it, take any code but 0 for a failure.
+    return SOME_FAILED if result.left_out and result.processes == 1 else 0
 
 
 def _check_extra() -> None:

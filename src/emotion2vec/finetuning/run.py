@@ -18,7 +18,7 @@ from emotion2vec.finetuning.card import Facts, write_card
 from emotion2vec.finetuning.config import FinetuneConfig, write_finetune_config
 from emotion2vec.finetuning.evaluation import Predictions, by_speaker, details, join, predict
 from emotion2vec.finetuning.targets import Outputs, outputs_of, targets_of
-from emotion2vec.finetuning.trainer import Fitted, fit, forget, is_main, wait_for_others
+from emotion2vec.finetuning.trainer import Fitted, fit, forget, is_main, num_processes, wait_for_others
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.loading import new_classifier
 from emotion2vec.manifest import Record
@@ -46,6 +46,7 @@ class FinetuneResult:
     """by key, why a recording was not used"""
     is_main: bool = True
     """whether this process writes; of several, the first does"""
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def finetune(
     left_out |= errors
     if is_main():
         _save(run, classifier, found, parts[0], left_out, facts or Facts())
-    return FinetuneResult(out / "final", outputs, found, left_out, is_main())
+    return FinetuneResult(out / "final", outputs, found, left_out, is_main(), num_processes())
 
 
 def _measured(records: Sequence[Record]) -> tuple[dict[str, Record], dict[str, str]]:

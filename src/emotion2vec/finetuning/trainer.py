@@ -228,6 +228,11 @@ def is_main() -> bool:
     return bool(PartialState().is_main_process)
 
 
+def num_processes() -> int:
+    """How many processes train together."""
+    return int(PartialState().num_processes)
+
+
 def wait_for_others() -> None:
     """Go on when all processes of the run are here."""
     PartialState().wait_for_everyone()
