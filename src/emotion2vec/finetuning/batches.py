@@ -58,26 +58,26 @@ class ClipSet(Dataset[Item]):
         # The method alone would take the whole model along to the workers.
         self.prepare = classifier.prepare
         share = config.unknown_share
-        self.num_made = round(len(records) * share / (1 - share))
+        most = int(config.max_clip_seconds * SAMPLE_RATE)
+        self.lengths = [min(_length(record), most) for record in records]
+        count = round(len(records) * share / (1 - share))
+        self.made = keyed(config.seed, "lengths").choice(self.lengths, count).tolist()
+        """samples of each made sound: as long as the recordings are"""
         self.made_class = torch.tensor([float(name == UNKNOWN) for name in labels])
 
     def __len__(self) -> int:
-        return len(self.records) + self.num_made
+        return len(self.records) + len(self.made)
 
     def num_samples(self) -> list[int]:
         """Samples of all clips, about: what batches are sorted by."""
-        most = int(self.config.max_clip_seconds * SAMPLE_RATE)
-        lengths = [min(_length(record), most) for record in self.records]
-        made = keyed(self.config.seed, "lengths").choice(lengths, self.num_made)
-        return [*lengths, *made.tolist()]
+        return [*self.lengths, *self.made]
 
     def __getitem__(self, place: Place) -> Item:
         epoch, index = place
         random = keyed(self.config.seed, "clip", epoch, index)
         values = torch.full((self.targets.values.shape[1],), torch.nan)
         if index >= len(self.records):
-            seconds = random.uniform(1.0, max(self.config.max_clip_seconds, 1.5))
-            clip = make_nonspeech(int(seconds * SAMPLE_RATE), random)
+            clip = make_nonspeech(self.made[index - len(self.records)], random)
             return Item(place, self.prepare(clip), self.made_class, values, 1.0)
         try:
             clip = augment(self.records[index].load(), self.config, random)

@@ -18,7 +18,14 @@ from emotion2vec.finetuning.card import Facts, write_card
 from emotion2vec.finetuning.config import FinetuneConfig, write_finetune_config
 from emotion2vec.finetuning.evaluation import Predictions, by_speaker, details, join, predict
 from emotion2vec.finetuning.targets import Outputs, outputs_of, targets_of
-from emotion2vec.finetuning.trainer import Fitted, fit, forget, is_main, num_processes, wait_for_others
+from emotion2vec.finetuning.trainer import (
+    Fitted,
+    fit,
+    forget,
+    is_main,
+    num_processes,
+    wait_for_others,
+)
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.loading import new_classifier
 from emotion2vec.manifest import Record

@@ -26,6 +26,9 @@ class Standardize(nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Return `x` standardized; a single clip, which has no variance, by what was seen."""
         if len(x) > 1 or not self.training:
+            # The first batches alone tell what is usual: it begins far from zero mean.
+            assert self.num_batches_tracked is not None
+            self.momentum = max(0.1, 1 / (int(self.num_batches_tracked) + 1))
             return super().forward(x)
         return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
 
