@@ -49,17 +49,18 @@ def rain(count: int, random: Generator) -> np.ndarray:
     return sound + np.convolve(drops, np.exp(-np.arange(40) / 8))[:count]
 
 
-def brown(count: int, random: Generator) -> np.ndarray:
-    """Noise that falls by 6 dB an octave, steady."""
-    spectrum = np.fft.rfft(random.standard_normal(count))
-    return np.fft.irfft(spectrum / np.arange(1, len(spectrum) + 1), count)
+def gated(count: int, random: Generator) -> np.ndarray:
+    """Noise that goes on and off at the pace of syllables."""
+    times = np.arange(count) / SAMPLE_RATE
+    gate = np.sin(2 * np.pi * random.uniform(3, 8) * times) > random.uniform(-0.5, 0.5)
+    return random.standard_normal(count) * gate + 1e-3 * random.standard_normal(count)
 
 
 HELD_OUT: dict[str, Callable[[int, Generator], np.ndarray]] = {
     "sweeps": sweep,
     "drums": drums,
     "rain": rain,
-    "brown noise": brown,
+    "gated noise": gated,
 }
 
 

@@ -7,13 +7,13 @@ import sys
 from collections import Counter
 
 from emotion2vec.labelling import Rules, judge, labelled, opinions
-from emotion2vec.loading import load_classifier
 from emotion2vec.manifest import find_recordings, write_manifest
+from emotion2vec.recognize import Recognizer
 
 teacher, clips, out = sys.argv[1:]
 rules = Rules(min_score=0.5, min_agreement=0.8)
 records = find_recordings(clips)[::40]
-found = list(opinions(load_classifier(teacher), records, views=["whole", "faster"]))
+found = list(opinions(Recognizer.from_pretrained(teacher), records, views=["whole", "faster"]))
 verdicts = judge(found, rules)
 print(Counter(verdicts.values()))
 write_manifest([labelled(o, rules) for o in found if verdicts[o.record.key] == "kept"], out)

@@ -25,7 +25,7 @@ from emotion2vec.weights import write_folder
 CONFIGS = Path(__file__).parent.parent / "configs"
 LANGUAGES = {"ravdess": "en", "emodb": "de", "urdu": "ur"}
 PAIRS = ((1, 2), (3, 4), (5, 6))
-"""Folds that share an encoder: it heard the test speakers of neither."""
+"""Folds that share an encoder: it heard RAVDESS's test speakers of neither."""
 DOMAIN = Path(__file__).parent / "mini_domain.md"
 """What the card says of where the model is of use."""
 LICENCE = (
@@ -136,8 +136,8 @@ def card(text: str, found: dict) -> str:
     rows += [
         "",
         "No fold's classifier or encoder heard RAVDESS's test speakers, not even without labels. "
-        "The encoders heard EmoDB's, without labels. EmoDB is without boredom, and in the copy that "
-        "is cut to 2 s: not comparable with published scores. ECE is before the temperature.",
+        "The encoders heard EmoDB's, without labels. EmoDB is without boredom and cut to 2 s: not "
+        "comparable with published scores. ECE is before the temperature.",
     ]
     head, made, rest = text.partition("## How it was made")
     head = head.replace(

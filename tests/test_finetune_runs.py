@@ -68,7 +68,7 @@ def test_a_run_leaves_a_model_with_its_card(encoder: Path, tmp_path: Path) -> No
     result = finetune(encoder, records, tmp_path / "run", config, facts=facts)
     assert result.outputs.labels == ("angry", "happy", "neutral", "sad")
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
-        "config.toml", "final", "run.json", "scores.json"
+        "config.toml", "final", "run.json", "scores.json", "tensorboard"
     ]  # fmt: skip
     found = json.loads((tmp_path / "run" / "scores.json").read_text())
     assert found["speakers"] == 1 and "none of its speakers trains" in found["how"]
@@ -210,6 +210,9 @@ def test_early_stopping_and_data_given_for_validation_and_test(
     assert "validation given" in result.found["how"]
     epoch = int(result.found["how"].split("its epoch, ")[1].split(" ")[0])
     assert 1 <= epoch < 12
+    assert result.found["how"].startswith(
+        "a test part of its own, on which nothing was chosen; none"
+    )
 
 
 def test_broken_recordings_are_told_and_the_rest_trains(

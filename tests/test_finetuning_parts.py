@@ -52,10 +52,15 @@ def test_what_has_no_target_is_left_out_with_a_reason() -> None:
     nothing = Record("f", "f.wav")
     broken = Record("g", "g.wav", labels={"emotion": "sad", "arousal": "high"})
     endless = Record("h", "h.wav", labels={"emotion": "sad", "arousal": "inf"})
+    other = Record("i", "i.wav", scores={"bored": 0.7, "sad": 0.3})
+    told = Record("j", "j.wav", labels={"emotion": "bored"}, scores={"sad": 0.9, "bored": 0.1})
     kept, _, left_out = targets_of(
-        [odd, nothing, broken, endless, HAPPY], Outputs(("happy", "sad"), ("arousal",))
+        [odd, nothing, broken, endless, other, told, HAPPY],
+        Outputs(("happy", "sad"), ("arousal",)),
     )
     assert kept == [HAPPY]
+    assert left_out["i"] == "most of its scores is of classes other than happy, sad"
+    assert left_out["j"] == "its emotion 'bored' is none of happy, sad"
     assert left_out["e"] == "its emotion 'bored' is none of happy, sad"
     assert left_out["f"] == "it has no emotion or arousal"
     assert left_out["g"] == "its arousal is 'high', no number; mend the list"
@@ -67,6 +72,8 @@ def test_a_classifier_needs_two_classes_that_are_there() -> None:
         outputs_of([HAPPY], FinetuneConfig())
     with pytest.raises(ValueError, match="emotions asks for 'calm', which no recording has"):
         outputs_of([HAPPY, SAD], FinetuneConfig(emotions=("happy", "calm")))
+    with pytest.raises(ValueError, match="dimensions asks for 'arosal', which no recording has"):
+        outputs_of([HAPPY, SAD], FinetuneConfig(dimensions=("arosal",)))
     assert outputs_of([SOFT], FinetuneConfig()).labels == ("happy", "other", "sad")
     assert outputs_of([HAPPY], FinetuneConfig(classes=False, dimensions=("arousal",))) == (
         Outputs((), ("arousal",))
@@ -78,8 +85,9 @@ def test_balanced_weights_are_scikit_learn_s() -> None:
 
     names = np.array([0] * 6 + [1] * 3 + [2])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=names)
-    assert np.allclose(class_weights(np.eye(3, dtype=np.float32)[names], "balanced"), expected)
-    assert class_weights(np.eye(3, dtype=np.float32), "none").tolist() == [1, 1, 1]
+    mass = np.bincount(names).astype(np.float32)
+    assert np.allclose(class_weights(mass, "balanced"), expected)
+    assert class_weights(mass, "none").tolist() == [1, 1, 1]
 
 
 # Losses
@@ -127,9 +135,17 @@ def test_the_loss_of_values_is_one_less_ccc_of_what_is_known() -> None:
     values, truth = torch.randn(8, 2), torch.randn(8, 2)
     truth[5:, 1] = torch.nan
     expected = [concordance(truth[:n, i], values[:n, i]) for i, n in ((0, 8), (1, 5))]
-    assert value_loss(values, truth).item() == pytest.approx(1 - np.mean(expected), abs=1e-6)
+    ones = torch.ones(8)
+    assert value_loss(values, truth, ones).item() == pytest.approx(1 - np.mean(expected), abs=1e-6)
+    few = torch.tensor([1.0] * 4 + [0.0] * 4)  # a clip of weight 0 does not count
+    assert value_loss(values, truth, few) == pytest.approx(
+        value_loss(values[:4], truth[:4], ones[:4])
+    )
+    twice = torch.cat([values, values[:3]]), torch.cat([truth, truth[:3]])
+    weights = torch.tensor([2.0] * 3 + [1.0] * 5)
+    assert value_loss(values, truth, weights) == pytest.approx(value_loss(*twice, torch.ones(11)))
     values.requires_grad_()
-    nothing = value_loss(values, torch.full((8, 2), torch.nan))
+    nothing = value_loss(values, torch.full((8, 2), torch.nan), ones)
     nothing.backward()
     assert nothing.item() == 0 and values.grad is not None and not values.grad.any()
 
@@ -137,7 +153,7 @@ def test_the_loss_of_values_is_one_less_ccc_of_what_is_known() -> None:
 def test_both_losses_are_weighed() -> None:
     answers = Answers(torch.randn(4, 2), torch.randn(4, 1))
     truth = Truth(torch.eye(2)[[0, 1, 0, 1]], torch.randn(4, 1), torch.ones(4))
-    parts = class_loss(answers.logits, truth, torch.ones(2)), value_loss(answers.values, truth[1])
+    parts = class_loss(answers.logits, truth, torch.ones(2)), value_loss(answers.values, *truth[1:])
     found = objective(answers, truth, torch.ones(2), dimension_weight=0.5)
     assert torch.allclose(found, parts[0] + 0.5 * parts[1])
 

@@ -124,6 +124,7 @@ def test_settings_are_read_and_refused(tmp_path: Path) -> None:
         ({"classes": False}, "classes is false and dimensions is empty"),
         ({"emotions": ["sad", "sad"]}, "emotions has a name twice"),
         ({"scope": 3}, "scope is 3; choose one of"),
+        ({"train_convolutions": "False"}, "train_convolutions is 'False'; write true or false"),
         ({"label_smoothing": "much"}, "has a value of the wrong type"),
     ]
     for values, message in cases:

@@ -64,12 +64,12 @@ FLOORS = [
     {"loading", "finetuning.config"}
     | {"benchmark.result_files", "probing.probe"}
     | {"pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"recognize", "labelling", "finetuning.augment", "finetuning.objective"}
+    {"recognize", "finetuning.augment", "finetuning.objective", "finetuning.splits"}
     | {"finetuning.scopes", "finetuning.targets"}
     | {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"benchmark.cells", "benchmark.transfer"}
     | {"probing.baselines", "probing.quick", "probing.report"},
-    {"finetuning.batches", "finetuning.card", "finetuning.evaluation"}
+    {"labelling", "finetuning.batches", "finetuning.card", "finetuning.evaluation"}
     | {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
     {"benchmark.robustness", "finetuning.trainer"}

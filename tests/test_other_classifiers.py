@@ -51,7 +51,7 @@ def test_every_family_is_built_around_its_encoder(tmp_path: Path, kind: str) -> 
     left = [n for n, p in made.named_parameters() if id(p) not in counted]
     assert all("masked_spec_embed" in name for name in left), left
     names = {name.split(".")[-2] for name, _ in made.named_parameters()}
-    assert set(made.attention_layers) <= names  # what LoRA adds to
+    assert set(made.lora_layers) <= names  # what LoRA adds to
 
 
 @pytest.mark.parametrize("norm", ["layer", "group"])
@@ -91,6 +91,19 @@ def test_a_long_recording_is_the_mean_of_its_parts(tmp_path: Path, monkeypatch: 
         piece = torch.from_numpy(ready[part[0] * hop : end])[None]
         mean += made.model(piece).logits[0].detach() * len(part) / total
     assert torch.allclose(found, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", CLASSIFIERS)
+def test_lora_reaches_every_family(tmp_path: Path, kind: str) -> None:
+    folder = encoder(tmp_path / "enc", kind)
+    config = replace(CONFIG, epochs=3, scope="lora", validation="none")
+    result = finetune(f"hf:{folder}", clips(1, 2), tmp_path / "run", config)
+    before = transformers.AutoModel.from_pretrained(folder).state_dict()
+    made = load_classifier(result.model)
+    assert isinstance(made, OtherClassifier)
+    after = getattr(made.model, made.model.base_model_prefix).state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed and all(name.split(".")[-2] in made.lora_layers for name in changed)
 
 
 @pytest.mark.parametrize("scope", ["full", "lora"])

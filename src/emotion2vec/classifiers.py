@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -40,11 +40,12 @@ class Classifier(Protocol):
     """C"""
     dimensions: tuple[str, ...]
     """K"""
-    attention_layers: tuple[str, ...]
+    lora_layers: tuple[str, ...]
     """names of the linear layers that LoRA adds to"""
 
-    def prepare(self, clip: Waveform) -> Waveform:
-        """The clip (S,) as the model takes it."""
+    prepare: Callable[[Waveform], Waveform]
+    """the clip (S,) as the model takes it; a function of its own, which goes to other processes
+    without the model"""
 
     def __call__(self, waveform: Tensor, keep: Tensor | None = None) -> Answers:
         """Answers to prepared and padded clips (B, S); `keep` is True at real samples."""
@@ -72,16 +73,14 @@ class NativeClassifier(nn.Module):
     ((1, 2), (1, 0))
     """
 
-    attention_layers: tuple[str, ...] = ("qkv", "projection")
+    lora_layers: tuple[str, ...] = ("qkv", "projection")
 
     def __init__(self, model: Emotion2vecClassifier) -> None:
         super().__init__()
         self.model = model
         self.labels, self.dimensions = model.config.labels, model.config.dimensions
-
-    def prepare(self, clip: Waveform) -> Waveform:
-        """See `Classifier`."""
-        return normalize(clip) if self.model.config.normalize_waveform else clip
+        normalizes = model.config.normalize_waveform
+        self.prepare: Callable[[Waveform], Waveform] = normalize if normalizes else _as_it_is
 
     def forward(self, waveform: Tensor, keep: Tensor | None = None) -> Answers:
         """See `Classifier`."""
@@ -116,6 +115,10 @@ class NativeClassifier(nn.Module):
     def save(self, folder: Path) -> None:
         """See `Classifier`."""
         self.model.save_pretrained(folder)
+
+
+def _as_it_is(clip: Waveform) -> Waveform:
+    return clip
 
 
 def divide_rows(layer: nn.Linear | None, temperature: float, count: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion2vec.audio import RESAMPLING, SAMPLE_RATE, Waveform
+from emotion2vec.audio import MIN_SAMPLES, RESAMPLING, SAMPLE_RATE, Waveform
 
 ACTIVE_DB = 30.0
 """A frame of 20 ms is speech if it is at most so much weaker than the loudest one."""
@@ -147,7 +147,7 @@ def low_pass(samples: Waveform, hertz: float) -> Waveform:
 
 
 def change_speed(clip: Waveform, speed: float) -> Waveform:
-    """The clip played faster or slower, pitch and all.
+    """The clip played faster or slower, pitch and all; as it is, if it got too short for a model.
 
     >>> len(change_speed(np.zeros(1100, np.float32), 1.1))
     1000
@@ -157,7 +157,7 @@ def change_speed(clip: Waveform, speed: float) -> Waveform:
     import soxr
 
     changed: Waveform = soxr.resample(clip, SAMPLE_RATE, SAMPLE_RATE / speed, quality="HQ")
-    return changed
+    return changed if len(changed) >= MIN_SAMPLES else clip
 
 
 def resample_through(samples: Waveform, sampling_rate: float) -> Waveform:

@@ -194,7 +194,7 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         return_dict: bool | None = None,
         **_: Any,
     ) -> SequenceClassifierOutput | tuple[Tensor, ...]:
-        """Return logits (B, C) and, for `labels` (B,), their cross-entropy.
+        """Return logits (B, C) and, for `labels` (B,), their cross-entropy (of values, the MSE).
 
         Labels that start with "unuse" get the lowest logit, so that a softmax gives them 0. Values
         (B, K) of dimensions stand beside them; a model without labels has them for logits.
@@ -206,8 +206,9 @@ class Emotion2vecForSequenceClassification(_PreTrained):
         else:
             assert values is not None
             logits = values
+        loss_of = F.mse_loss if self.classifier is None else F.cross_entropy
         wrapped = Emotion2vecClassifierOutput(
-            loss=None if labels is None else F.cross_entropy(logits, labels),
+            loss=None if labels is None else loss_of(logits, labels),
             logits=logits,
             values=values,
             hidden_states=output.hidden_states or None,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform
 from emotion2vec.batching import encode_records
-from emotion2vec.classifiers import Classifier
 from emotion2vec.conditions import keyed_generator
 from emotion2vec.degradations import add_noise, change_speed, pink_noise, power, shorten
 from emotion2vec.manifest import Record
+from emotion2vec.recognize import Recognizer
 
 View = Callable[[Waveform], Waveform]
 Scores = NDArray[np.float32]
@@ -67,17 +67,17 @@ class Opinion:
 
 
 def opinions(
-    teacher: Classifier,
+    teacher: Recognizer,
     records: Sequence[Record],
     *,
     views: Sequence[str] = tuple(VIEWS),
     batch_seconds: float = 20.0,
     progress: bool = False,
 ) -> Iterator[Opinion]:
-    """What the teacher, in eval mode, thinks of each recording, in an order that batches well.
+    """What the teacher thinks of each recording, in an order that batches well.
 
     Args:
-        teacher: with labels
+        teacher: with labels, which are written as it shows them
         records: what is heard; their own labels are not looked at
         views: names in `VIEWS`
         batch_seconds: audio in a batch, views not counted
@@ -96,8 +96,7 @@ def opinions(
 
     def encode(clips: Sequence[Waveform]) -> list[Scores]:
         heard = [VIEWS[name](clip) for clip in clips for name in views]
-        scores = teacher.answer(heard).logits.softmax(dim=1).numpy()
-        return list(scores.reshape(len(clips), len(views), -1))
+        return list(teacher.scores(heard).reshape(len(clips), len(views), -1))
 
     for outcome in encode_records(
         records,
@@ -112,7 +111,7 @@ def opinions(
             yield _opinion(replace(record, duration=outcome.duration), outcome.value, teacher)
 
 
-def _opinion(record: Record, scores: Scores, teacher: Classifier) -> Opinion:
+def _opinion(record: Record, scores: Scores, teacher: Recognizer) -> Opinion:
     """Return the opinion in the probabilities (V, C) of all views."""
     mean = scores.mean(axis=0, dtype=float)
     best = int(mean.argmax())

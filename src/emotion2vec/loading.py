@@ -6,7 +6,7 @@ C classes, K dimensions.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ def new_classifier(
         ValueError: if it is a model of another kind
     """
     text = str(name)
+    if text.startswith(RANDOM) or is_transformers(name):
+        _refuse_options(name, options)
     if text.startswith(RANDOM):
         return new_other(text.removeprefix(RANDOM), labels, dimensions, random=True, seed=seed)
     if is_transformers(name):
@@ -58,6 +60,15 @@ def new_classifier(
         model = Emotion2vecClassifier(config)
     model.encoder.load_state_dict(encoder.state_dict())
     return NativeClassifier(model)
+
+
+def _refuse_options(name: str | Path, options: Mapping[str, Any]) -> None:
+    given = [option for option, value in options.items() if value]
+    if given:
+        raise ValueError(
+            f"{name} is a model of transformers, for which {given[0]} is not known; download the "
+            "revision you want and give its folder."
+        )
 
 
 def is_transformers(name: str | Path) -> bool:
@@ -90,5 +101,6 @@ def load_classifier(name: str | Path, **options: Any) -> Classifier:
         ValueError: if it is no classifier
     """
     if is_transformers(name):
+        _refuse_options(name, options)
         return load_other(str(name).removeprefix(OTHER))
     return NativeClassifier(Emotion2vecClassifier.from_pretrained(name, **options)).eval()

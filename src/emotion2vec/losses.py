@@ -121,8 +121,10 @@ def cluster_accuracy(
     return (found * hidden.unsqueeze(-1)).sum() / (hidden.sum() * len(counts))
 
 
-def concordance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+def concordance_loss(outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """1 - CCC of values (N, R, K) and what is true (N, K), the mean over values, of each run: (R,).
+
+    With weights (N,), each row counts so much.
 
     Source: concordance correlation coefficient (Lin, 1989), as a loss.
 
@@ -132,10 +134,16 @@ def concordance_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     tensor([0.0000, 0.4286])
     """
     targets = targets[:, None]
-    x, y = outputs - outputs.mean(dim=0), targets - targets.mean(dim=0)
-    between = (outputs.mean(dim=0) - targets.mean(dim=0)).square()
-    spread = x.square().mean(dim=0) + y.square().mean(dim=0) + between
-    return (1 - 2 * (x * y).mean(dim=0) / spread.clamp_min(1e-9)).mean(dim=1)
+
+    def mean(values: Tensor) -> Tensor:
+        if weights is None:
+            return values.mean(dim=0)
+        return (values * weights[:, None, None]).sum(dim=0) / weights.sum().clamp_min(1e-9)
+
+    x, y = outputs - mean(outputs), targets - mean(targets)
+    between = (mean(outputs) - mean(targets)).square()
+    spread = mean(x.square()) + mean(y.square()) + between
+    return (1 - 2 * mean(x * y) / spread.clamp_min(1e-9)).mean(dim=1)
 
 
 def spread(frames: Tensor, keep: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ B clips, S samples, T frames, P width of the projection, C classes, K dimensions
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class OtherClassifier(nn.Module):
     The last layer has C + K outputs: classes first, then dimensions.
     """
 
-    attention_layers: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    lora_layers: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
 
     def __init__(
         self, model: Any, extractor: Any, labels: Sequence[str], dimensions: Sequence[str]
@@ -52,12 +53,9 @@ class OtherClassifier(nn.Module):
         super().__init__()
         self.model, self.extractor = model, extractor
         self.labels, self.dimensions = tuple(labels), tuple(dimensions)
-
-    def prepare(self, clip: Waveform) -> Waveform:
-        """See `Classifier`."""
-        ready = self.extractor(clip, sampling_rate=SAMPLE_RATE, return_tensors="np")
-        prepared: Waveform = ready["input_values"][0]
-        return prepared
+        self.prepare: Callable[[Waveform], Waveform] = partial(_prepared, extractor)
+        if model.config.model_type == "wavlm":  # hands its attention's weights on, not the layers
+            self.lora_layers = ("intermediate_dense", "output_dense")
 
     def forward(self, waveform: Tensor, keep: Tensor | None = None) -> Answers:
         """See `Classifier`."""
@@ -135,6 +133,12 @@ class OtherClassifier(nn.Module):
             self.extractor.save_pretrained(folder)
         finally:
             self.model.classifier = last
+
+
+def _prepared(extractor: Any, clip: Waveform) -> Waveform:
+    ready = extractor(clip, sampling_rate=SAMPLE_RATE, return_tensors="np")
+    prepared: Waveform = ready["input_values"][0]
+    return prepared
 
 
 def _first_rows(layer: nn.Linear, count: int) -> nn.Linear:

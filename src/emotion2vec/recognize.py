@@ -265,9 +265,16 @@ class Recognizer:
                     if not in_order:
                         yield waiting.pop(position)
 
+    def scores(self, clips: Sequence[Waveform]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """The probability of each label in use, (clips, labels), of clips (S,) at 16 kHz."""
+        return self._softmax(self.classifier.answer(clips).logits)
+
+    def _softmax(self, logits: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+        return logits[:, self._columns].softmax(dim=-1).numpy()
+
     def _answers(self, clips: Sequence[Waveform]) -> list[_Answer]:
         found = self.classifier.answer(clips)
-        scores = found.logits[:, self._columns].softmax(dim=-1).numpy()
+        scores = self._softmax(found.logits)
         return [_Answer(*row) for row in zip(scores, found.values.numpy(), strict=True)]
 
     def _recognition(self, name: str, source: Loadable, outcome: Outcome) -> Recognition:

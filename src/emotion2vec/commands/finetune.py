@@ -116,6 +116,7 @@ def finetune(
         data=tuple(Path(name).name for name in data),
         licence=licence,
         weights_licence=weights_licence,
+        validation_given=bool(valid),
         command=shlex.join(["emotion2vec", *sys.argv[1:]]),
     )
     result = run(
@@ -165,5 +166,6 @@ def _print(result: FinetuneResult, format: Format) -> None:
         if "ece" in found["scores"]:
             rows.append(["ece", f"{found['scores']['ece']:.3f}", ""])
         print("\n".join(align(rows)))
-        print(f"\n{found['clips']} recordings of {found['speakers']} speakers: {found['how']}.")
+        who = "speakers not known" if found["speakers"] is None else f"{found['speakers']} speakers"
+        print(f"\n{found['clips']} recordings, {who}: {found['how']}.")
     print(f"The classifier is in {result.model}; its card is {result.model}/README.md.")

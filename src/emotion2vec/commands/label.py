@@ -14,9 +14,9 @@ from emotion2vec.commands.output import SOME_FAILED, Format, Row, align, shows_b
 from emotion2vec.commands.resuming import part_path, resumed_rows
 
 if TYPE_CHECKING:
-    from emotion2vec.classifiers import Classifier
     from emotion2vec.labelling import Opinion
     from emotion2vec.manifest import Record
+    from emotion2vec.recognize import Recognizer
 
 
 def label(
@@ -76,23 +76,21 @@ def label(
     quiet
         No progress bar.
     """
-    from emotion2vec.classifiers import fingerprint, to_device
-    from emotion2vec.encoding import default_device
+    from emotion2vec.classifiers import fingerprint
     from emotion2vec.labelling import Rules, judge, labelled
-    from emotion2vec.loading import load_classifier
     from emotion2vec.manifest import find_recordings, write_manifest
+    from emotion2vec.recognize import Recognizer
 
     if out.suffix != ".jsonl" or out.is_dir():
         raise ValueError(f"--out is {out}; give a file that ends in .jsonl.")
     rules = Rules(min_score, min_agreement, max_ratio, _split(drop), soft=not hard, weigh=weigh)
     records = find_recordings(sources)
-    classifier = load_classifier(teacher)
-    to_device(classifier, device or default_device())
+    recognizer = Recognizer.from_pretrained(teacher, device=device)
     names = _split(views)
-    part = part_path(out, fingerprint(classifier, names))
+    part = part_path(out, fingerprint(recognizer.classifier, names))
 
     def answer(todo: Sequence[Record]) -> Iterator[dict[str, Any]]:
-        return _rows(classifier, todo, names, batch_seconds, progress=shows_bar(quiet=quiet))
+        return _rows(recognizer, todo, names, batch_seconds, progress=shows_bar(quiet=quiet))
 
     rows = resumed_rows(records, part, answer)
     found = [_opinion(record, row) for record, row in zip(records, rows, strict=True)]
@@ -111,7 +109,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def _rows(
-    teacher: Classifier,
+    teacher: Recognizer,
     records: Sequence[Record],
     views: Sequence[str],
     batch_seconds: float,

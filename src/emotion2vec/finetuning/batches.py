@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -55,7 +56,6 @@ class ClipSet(Dataset[Item]):
         config: FinetuneConfig,
     ) -> None:
         self.records, self.targets, self.config = records, targets, config
-        # The method alone would take the whole model along to the workers.
         self.prepare = classifier.prepare
         share = config.unknown_share
         most = int(config.max_clip_seconds * SAMPLE_RATE)
@@ -67,6 +67,11 @@ class ClipSet(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.records) + len(self.made)
+
+    def mass(self) -> NDArray[np.float32]:
+        """How many clips there are of each class, made ones too: (C,)."""
+        mass: NDArray[np.float32] = self.targets.classes.sum(axis=0)
+        return mass + len(self.made) * self.made_class.numpy()
 
     def num_samples(self) -> list[int]:
         """Samples of all clips, about: what batches are sorted by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +29,8 @@ class Facts:
     """of the weights, as a hub writes it, such as cc-by-nc-sa-4.0"""
     command: str = ""
     """that repeats the run"""
-    title: str = ""
-    more: str = ""
-    """paragraphs to stand before the settings"""
+    validation_given: bool = False
+    """whether validation is of other recordings, and not cut from them"""
 
 
 def write_card(
@@ -59,7 +59,6 @@ def write_card(
         _data(records, facts),
         _scores(found),
         _calibration(found),
-        facts.more,
         _made(model, config, facts),
     ]
     path.write_text("\n\n".join(filter(None, sections)) + "\n", encoding="utf-8")
@@ -70,13 +69,19 @@ def _head(model: str, outputs: Outputs, records: Sequence[Record], facts: Facts)
     front = {
         "library_name": "emotion2vec",
         "pipeline_tag": "audio-classification",
-        "base_model": model,
+        "base_model": model.removeprefix("hf:") if _is_on_a_hub(model) else None,
         "tags": ["emotion", "speech"],
         "language": languages or None,
         "license": facts.weights_licence or None,
     }
     shown = yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False)
-    return f"---\n{shown}---\n\n# {facts.title or f'Emotion in speech, from {model}'}"
+    return f"---\n{shown}---\n\n# Emotion in speech, from {model}"
+
+
+def _is_on_a_hub(model: str) -> bool:
+    """Whether a hub would know the name; it refuses cards that name another."""
+    name = model.removeprefix("hf:")
+    return bool(re.fullmatch(r"[\w-]+/[\w.-]+", name)) and not Path(name).exists()
 
 
 def _answers(outputs: Outputs) -> str:
@@ -111,7 +116,7 @@ def _data(records: Sequence[Record], facts: Facts) -> str:
         "",
         f"{len(records)} recordings, {hours:.2f} h, {len(speakers) or 'unknown'} speakers"
         + (f", given as {', '.join(facts.data)}" if facts.data else "")
-        + ", validation among them.",
+        + ("." if facts.validation_given else ", validation among them."),
     ]
     if counts:
         lines.append(f"Per emotion: {counts}.")
@@ -127,8 +132,8 @@ def _scores(found: Mapping[str, Any]) -> str:
     lines = [
         "## Scores",
         "",
-        f"{found['clips']} recordings of {found['speakers']} speakers: {found['how']}. "
-        "Intervals are 95 %, speakers drawn anew.",
+        f"{found['clips']} recordings of {_speakers(found)}: {found['how']}. Intervals are 95 %, "
+        f"{'speakers' if found['speakers'] else 'recordings'} drawn anew.",
         "",
         "| score | value | 95 % |",
         "|---|---|---|",
@@ -147,14 +152,19 @@ def _scores(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _speakers(found: Mapping[str, Any]) -> str:
+    count = found["speakers"]
+    return "speakers not known" if count is None else f"{count} speaker{'s' * (count != 1)}"
+
+
 def _calibration(found: Mapping[str, Any]) -> str:
     if "ece" not in found.get("scores", {}):
         return ""
     before = f" (before: {found['ece_before']:.3f})" if "ece_before" in found else ""
     return (
         f"## Calibration\n\nExpected calibration error {found['scores']['ece']:.3f}{before}, 15 "
-        f"bins, of speakers that the temperature of the day, {found['temperature']:.2f} for the "
-        "model itself, was not fitted on. It is in the weights already."
+        f"bins, {found['calibration']}. The temperature of the model itself, "
+        f"{found['temperature']:.2f}, is in its weights already."
     )
 
 

@@ -127,6 +127,9 @@ class FinetuneConfig:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; choose one of {', '.join(known)}."
                 )
+        for name in ("classes", "train_convolutions", "standardize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; write true or false.")
         self._check_numbers()
         if not self.classes and not self.dimensions:
             raise ValueError("classes is false and dimensions is empty; learn one or the other.")

@@ -5,7 +5,7 @@ N recordings, C classes, K dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emotion2vec.batching import encode_records
 from emotion2vec.calibration import expected_calibration_error, softmax
 from emotion2vec.classifiers import Classifier
-from emotion2vec.concordance import concordance_interval, concordance_scores
+from emotion2vec.concordance import concordance, concordance_interval
 from emotion2vec.finetuning.targets import Outputs
 from emotion2vec.manifest import Record
 from emotion2vec.metrics import (
@@ -42,6 +42,11 @@ class Predictions(NamedTuple):
     values: Numbers
     """(N, K)"""
     errors: Mapping[str, str] = {}
+
+    @property
+    def speakers_known(self) -> bool:
+        """Whether somebody wrote down who speaks, in every recording."""
+        return not set(self.speakers) & set(self.keys)
 
     def rows(self, outputs: Outputs) -> list[dict[str, Any]]:
         """One row a recording, for a file of JSON lines."""
@@ -92,12 +97,13 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def by_speaker(predictions: Predictions) -> list[Predictions]:
-    """The predictions in groups, one a speaker."""
-    speakers = np.array(predictions.speakers)
+def by_speaker(predictions: Predictions, most: int = 10) -> list[Predictions]:
+    """The predictions in at most so many groups, all of a speaker in one."""
+    speakers = {speaker: i for i, speaker in enumerate(dict.fromkeys(predictions.speakers))}
+    groups = np.array([speakers[speaker] % most for speaker in predictions.speakers])
     return [
-        _some(predictions, np.flatnonzero(speakers == speaker).tolist())
-        for speaker in dict.fromkeys(predictions.speakers)
+        _some(predictions, np.flatnonzero(groups == group).tolist())
+        for group in range(min(most, len(speakers)))
     ]
 
 
@@ -150,8 +156,8 @@ def predict(
 
 def _truth(record: Record, labels: Sequence[str]) -> str | None:
     scores = {name: record.scores.get(name, 0.0) for name in labels}
-    if record.emotion in labels:
-        return record.emotion
+    if record.emotion:
+        return record.emotion if record.emotion in labels else None
     return max(scores, key=scores.__getitem__) if any(scores.values()) else None
 
 
@@ -170,18 +176,18 @@ def scores(predictions: Predictions, outputs: Outputs) -> dict[str, float]:
         places = [outputs.labels.index(name) for name in truth]
         probabilities = softmax(predictions.logits[rows])
         found["ece"] = expected_calibration_error(probabilities, places)
-    known = _known(predictions)
-    if outputs.dimensions and known.any():
-        found |= concordance_scores(
-            predictions.true_values[known], predictions.values[known], outputs.dimensions
-        )
+    each = {}
+    for name, truth_of, answered, _ in _values(predictions, outputs):
+        each[f"ccc_{name}"] = concordance(truth_of, answered)
+    if each:
+        found |= {**each, "ccc": float(np.mean(list(each.values())))}
     return found
 
 
 def details(predictions: Predictions, outputs: Outputs) -> dict[str, Any]:
     """Scores with 95 % intervals over speakers, recalls, confusion: what a card shows."""
     found: dict[str, Any] = {"clips": len(predictions.keys), "scores": scores(predictions, outputs)}
-    found["speakers"] = len(set(predictions.speakers))
+    found["speakers"] = len(set(predictions.speakers)) if predictions.speakers_known else None
     intervals: dict[str, tuple[float, float]] = {}
     truth, answers, rows = _classes(predictions, outputs)
     if truth:
@@ -191,17 +197,10 @@ def details(predictions: Predictions, outputs: Outputs) -> dict[str, Any]:
         matrix = confusion_matrix(truth, answers, outputs.labels)
         found["recalls"] = recalls(matrix, outputs.labels)
         found["confusion"] = matrix.tolist()
-    known = _known(predictions)
-    if outputs.dimensions and known.any():
-        speakers = [s for s, keep in zip(predictions.speakers, known, strict=True) if keep]
-        for name in ("ccc", *(f"ccc_{dimension}" for dimension in outputs.dimensions)):
-            intervals[name] = concordance_interval(
-                predictions.true_values[known],
-                predictions.values[known],
-                speakers,
-                outputs.dimensions,
-                score=name,
-            )
+    for name, true, answered, speakers in _values(predictions, outputs):
+        intervals[f"ccc_{name}"] = concordance_interval(
+            true[:, None], answered[:, None], speakers, [name]
+        )
     found["intervals"] = intervals
     return found
 
@@ -216,6 +215,13 @@ def _classes(predictions: Predictions, outputs: Outputs) -> tuple[list[str], lis
     return truth, [outputs.labels[best[i]] for i in rows], rows
 
 
-def _known(predictions: Predictions) -> NDArray[np.bool_]:
-    """Return which recordings have all values, (N,)."""
-    return np.array([not np.isnan(row).any() for row in predictions.true_values], bool)
+def _values(
+    predictions: Predictions, outputs: Outputs
+) -> Iterator[tuple[str, Numbers, Numbers, list[str]]]:
+    """Yield, for each dimension that some recordings have, what is true, answered, and by whom."""
+    for column, name in enumerate(outputs.dimensions):
+        known = np.flatnonzero(~np.isnan(predictions.true_values[:, column]))
+        if len(known):
+            speakers = [predictions.speakers[row] for row in known]
+            true, answered = predictions.true_values, predictions.values
+            yield name, true[known, column], answered[known, column], speakers

@@ -58,17 +58,23 @@ def class_loss(
     return (terms.sum(dim=1) * truth.weights).sum() / known.sum().clamp_min(1)
 
 
-def value_loss(values: Tensor, truth: Tensor) -> Tensor:
+def value_loss(values: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """1 - CCC over the batch, the mean over dimensions that two clips or more have: a scalar.
 
-    >>> value_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [2.0]])).item()
+    Args:
+        values: (B, K)
+        truth: (B, K), NaN where not known
+        weights: (B,), how much each clip counts
+
+    >>> value_loss(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [2.0]]), torch.ones(2)).item()
     0.0
     """
     losses = []
     for answered, true in zip(values.float().unbind(1), truth.unbind(1), strict=True):
-        known = ~true.isnan()
+        known = ~true.isnan() & (weights > 0)
         if int(known.sum()) > 1:
-            losses.append(concordance_loss(answered[known, None, None], true[known, None])[0])
+            columns = answered[known, None, None], true[known, None]
+            losses.append(concordance_loss(*columns, weights[known])[0])
     return torch.stack(losses).mean() if losses else values.float().sum() * 0
 
 
@@ -92,5 +98,5 @@ def objective(
             focal_gamma=focal_gamma,
         )
     if answers.values.shape[1]:
-        loss = loss + dimension_weight * value_loss(answers.values, truth.values)
+        loss = loss + dimension_weight * value_loss(answers.values, truth.values, truth.weights)
     return loss

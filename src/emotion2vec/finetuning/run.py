@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import statistics
@@ -11,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from emotion2vec.atomic import atomic_folder, atomic_path
-from emotion2vec.batching import lengths_of
 from emotion2vec.calibration import fit_temperature
 from emotion2vec.classifiers import Classifier
 from emotion2vec.finetuning.card import Facts, write_card
 from emotion2vec.finetuning.config import FinetuneConfig, write_finetune_config
 from emotion2vec.finetuning.evaluation import Predictions, by_speaker, details, join, predict
+from emotion2vec.finetuning.splits import (
+    about_the_test,
+    check_keys,
+    cut_validation,
+    measured,
+    shared_speakers,
+    whole_corpus,
+)
 from emotion2vec.finetuning.targets import Outputs, outputs_of, targets_of
 from emotion2vec.finetuning.trainer import (
     Fitted,
@@ -29,7 +37,7 @@ from emotion2vec.finetuning.trainer import (
 from emotion2vec.jsonl import read_jsonl, write_jsonl
 from emotion2vec.loading import new_classifier
 from emotion2vec.manifest import Record
-from emotion2vec.probing.folds import VALIDATIONS, Fold, Folds, folds_from_file, held_out
+from emotion2vec.probing.folds import Fold, Folds, folds_from_file
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +131,14 @@ def finetune(
     Raises:
         FileNotFoundError: if there is no such model or file of folds
         ModuleNotFoundError: without the extra `finetune`
-        ValueError: if the recordings have nothing to learn, or `out` holds another run
+        ValueError: if the recordings have nothing to learn, a key comes twice, or `out` holds
+            another run
     """
     out, config = Path(out), config or FinetuneConfig()
-    usable, left_out = _measured([*records, *valid, *test])
+    check_keys([*records, *valid, *test])
+    if valid and folds is not None:
+        raise ValueError("both validation and folds are given; folds cut their own, leave one out.")
+    usable, left_out = measured([*records, *valid, *test])
     outputs = outputs_of([r for r in records if r.key in usable], config)
     parts = []
     for part in (records, valid, test):
@@ -134,22 +146,20 @@ def finetune(
         left_out |= more
         parts.append(kept)
     run = _Run(str(model), config, outputs, out, progress)
+    split = None if folds is None else _folds(folds, folds_name, parts[0], left_out, config)
     if is_main():
-        _open(run, parts, resume)
+        _open(run, parts, split, resume)
     wait_for_others()
-    split = folds_from_file(
-        folds, _those(folds, parts[0], left_out), name=folds_name,
-        validation="speakers" if config.validation == "none" else config.validation,
-        seed=config.seed,
-    ) if folds is not None else None  # fmt: skip
     classifier, groups, how, errors = (
         _train_all(run, parts[0], split) if split else _train_once(run, parts)
     )
     found, temperature = _calibrated(groups, outputs)
     if parts[2]:
         classifier.temper(temperature)
-        tested = predict(classifier, parts[2], outputs)
+        tested = _predict(classifier, parts[2], outputs)
         found, errors = details(tested, outputs), {**errors, **tested.errors}
+        how = about_the_test(parts, how)
+        found["calibration"] = "of recordings that the temperature was not fitted on"
     elif temperature != 1:
         classifier.temper(temperature)
     found |= {"temperature": temperature, "how": how}
@@ -159,37 +169,20 @@ def finetune(
     return FinetuneResult(out / "final", outputs, found, left_out, is_main(), num_processes())
 
 
-def _measured(records: Sequence[Record]) -> tuple[dict[str, Record], dict[str, str]]:
-    """Return the recordings with their durations, by key, and why others cannot be read."""
-    usable, left_out = {}, {}
-    for record, seconds in zip(records, lengths_of(records), strict=True):
-        if isinstance(seconds, str):
-            left_out[record.key] = seconds
-        else:
-            usable[record.key] = replace(record, duration=seconds)
-    return usable, left_out
+def _predict(classifier: Classifier, records: Sequence[Record], outputs: Outputs) -> Predictions:
+    """Return the predictions, in the first process; in the others none, for it alone reports."""
+    return predict(classifier, records if is_main() else (), outputs)
 
 
-def _those(path: Any, records: list[Record], left_out: dict[str, str]) -> list[Record]:
-    """Return the recordings for a file of folds, which must not name any that were left out."""
-    if left_out:
-        key, error = next(iter(left_out.items()))
-        raise ValueError(
-            f"{len(left_out)} recordings cannot be used, such as {key} ({error}); "
-            f"{path} is of a whole corpus, mend them or leave out the folds."
-        )
-    return records
-
-
-def _open(run: _Run, parts: Sequence[Sequence[Record]], resume: bool) -> None:
+def _open(run: _Run, parts: Sequence[Sequence[Record]], split: Folds | None, resume: bool) -> None:
     """Make the run's folder, or check that it is this run's."""
-    import hashlib
-
-    digest = hashlib.sha256()
+    sides = [[[r.key for r in side] for side in fold] for fold in split.folds] if split else []
+    digest = hashlib.sha256(json.dumps(sides).encode())
     for part in parts:
-        for r in part:
-            row = [r.key, r.duration, r.speaker, dict(r.labels), dict(r.scores), r.weight]
-            digest.update(json.dumps(row).encode())
+        rows = [
+            [r.key, r.duration, r.speaker, dict(r.labels), dict(r.scores), r.weight] for r in part
+        ]
+        digest.update(json.dumps(rows).encode())
     identity = {
         "model": run.model,
         "config": json.loads(json.dumps(asdict(run.config))),
@@ -215,6 +208,23 @@ def _open(run: _Run, parts: Sequence[Sequence[Record]], resume: bool) -> None:
         write_finetune_config(run.config, file)
 
 
+def _folds(
+    path: str | Path,
+    name: str | None,
+    records: list[Record],
+    left_out: dict[str, str],
+    config: FinetuneConfig,
+) -> Folds:
+    """Return the folds of a file; where nothing is validated, the cut for it is ignored later."""
+    return folds_from_file(
+        path,
+        whole_corpus(path, records, left_out),
+        name=name,
+        validation="speakers" if config.validation == "none" else config.validation,
+        seed=config.seed,
+    )
+
+
 Trained = tuple[Classifier, list[Predictions], str, dict[str, str]]
 """The classifier, held-out predictions in groups, how they came about, unreadable recordings"""
 
@@ -223,22 +233,19 @@ def _train_once(run: _Run, parts: Sequence[Sequence[Record]]) -> Trained:
     """Train on the recordings but for validation, whose predictions are grouped by speaker."""
     train, valid, _ = map(list, parts)
     how = "validation given"
+    if not train:
+        raise ValueError("no recording has a target; give labels, scores or values.")
     if not valid and run.config.validation != "none":
-        by_clips = run.config.validation == "clips" or any(r.speaker is None for r in train)
-        kind = "clips" if by_clips else "speakers"
-        cut = held_out(train, VALIDATIONS[kind].choose(train, (), run.config.seed))
-        train, valid = list(cut["train"]), list(cut["test"])
-        how = f"{VALIDATIONS[kind].sentence}, seed {run.config.seed}"
+        train, valid, how = cut_validation(train, run.config)
     if not train:
         raise ValueError("validation takes all recordings; give more, or --valid FILE.")
     classifier, fitted = run.train(train, valid, run.out)
     if not valid:
         return classifier, [], "no validation, the last epoch", fitted.errors
-    found = predict(classifier, valid, run.outputs)
-    shared = len({r.speaker for r in train} & {r.speaker for r in valid} - {None})
+    found = _predict(classifier, valid, run.outputs)
     how += f"; its epoch, {fitted.epoch:.0f} of {run.config.epochs}, is the best on it"
-    how += f"; {shared} speakers also train" if shared else "; none of its speakers trains"
-    return classifier, by_speaker(found), how, fitted.errors
+    how += f"; {shared_speakers(train, valid)}"
+    return classifier, by_speaker(found), how, {**fitted.errors, **found.errors}
 
 
 def _train_all(run: _Run, records: Sequence[Record], split: Folds) -> Trained:
@@ -270,7 +277,7 @@ def _fold(run: _Run, fold: Fold, number: int) -> tuple[Predictions, float]:
     whole = run.config.validation == "none"
     train, valid = (fold.seen, ()) if whole else (fold.train, fold.valid)
     classifier, fitted = run.train(train, valid, place, fold=number)
-    tested = predict(classifier, fold.test, run.outputs)
+    tested = _predict(classifier, fold.test, run.outputs)
     found = details(tested, run.outputs)["scores"]
     shown = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
     if is_main():
@@ -302,6 +309,13 @@ def _calibrated(groups: list[Predictions], outputs: Outputs) -> tuple[dict[str, 
     found = details(join(tempered), outputs)
     if "ece" in found["scores"]:
         found["ece_before"] = details(together, outputs)["scores"]["ece"]
+        found["calibration"] = (
+            "of recordings of other speakers than the temperature was fitted on"
+            if together.speakers_known and len(groups) > 1
+            else "of the recordings that the temperature was fitted on"
+            if len(groups) == 1
+            else "of other recordings than the temperature was fitted on"
+        )
     return found, temperature
 
 

@@ -93,7 +93,7 @@ def add_lora(classifier: Classifier, config: FinetuneConfig) -> None:
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        target_modules=list(classifier.attention_layers),
+        target_modules=list(classifier.lora_layers),
     )
     inject_adapter_in_model(settings, classifier)
 

@@ -44,7 +44,8 @@ def outputs_of(records: Sequence[Record], config: FinetuneConfig) -> Outputs:
     """The classes and values that a model is to answer.
 
     Raises:
-        ValueError: if a class that is asked for has no recording, or fewer than two are left
+        ValueError: if a class or a value that is asked for has no recording, or fewer than two
+            classes are left
 
     >>> clips = [Record("a", "a.wav", labels={"emotion": "sad"}), Record("b", "b.wav",
     ...     labels={"emotion": "happy"})]
@@ -52,6 +53,7 @@ def outputs_of(records: Sequence[Record], config: FinetuneConfig) -> Outputs:
     ('happy', 'sad', 'unknown')
     """
     if not config.classes:
+        _check_dimensions(records, config.dimensions)
         return Outputs((), config.dimensions)
     counts = Counter(name for record in records for name in _classes_of(record))
     missing = [name for name in config.emotions if not counts[name] and name != UNKNOWN]
@@ -63,6 +65,7 @@ def outputs_of(records: Sequence[Record], config: FinetuneConfig) -> Outputs:
     labels = config.emotions or tuple(sorted(counts))
     if config.unknown_share and UNKNOWN not in labels:
         labels = (*labels, UNKNOWN)
+    _check_dimensions(records, config.dimensions)
     if len(labels) < 2:
         raise ValueError(
             f"the data have {len(labels)} emotion{'s' * (len(labels) != 1)} "
@@ -70,6 +73,16 @@ def outputs_of(records: Sequence[Record], config: FinetuneConfig) -> Outputs:
             "labels (emotion) or scores."
         )
     return Outputs(labels, config.dimensions)
+
+
+def _check_dimensions(records: Sequence[Record], dimensions: Sequence[str]) -> None:
+    missing = [name for name in dimensions if not any(name in r.labels for r in records)]
+    if missing:
+        known = sorted({name for r in records for name in r.labels})
+        raise ValueError(
+            f"dimensions asks for {missing[0]!r}, which no recording has; the labels in the data "
+            f"are {', '.join(known) or 'none'}."
+        )
 
 
 def _classes_of(record: Record) -> list[str]:
@@ -113,10 +126,16 @@ def targets_of(
 
 
 def _distribution(record: Record, labels: Sequence[str], soft_share: float) -> NDArray[np.float64]:
-    """Return what is said of each class, (C,): a label, scores over those that are learned."""
+    """Return what is said of each class, (C,): a label, scores over those that are learned.
+
+    All 0 where the label is another one, or where the scores lie mostly on others: what a teacher
+    takes for something else is not to become a sure example of what is left.
+    """
     hard = np.array([record.emotion == name for name in labels], float)
     soft = np.array([record.scores.get(name, 0.0) for name in labels], float)
-    if not soft.any():
+    if record.emotion and not hard.any():
+        return hard
+    if not soft.any() or soft.sum() < 0.5 * sum(record.scores.values()):
         return hard
     soft /= soft.sum()
     return soft_share * soft + (1 - soft_share) * hard if hard.any() else soft
@@ -139,25 +158,26 @@ def _numbers(record: Record, dimensions: Sequence[str]) -> tuple[list[float], st
 def _reason(record: Record, outputs: Outputs) -> str:
     if record.emotion and outputs.labels:
         return f"its emotion {record.emotion!r} is none of {', '.join(outputs.labels)}"
+    if any(record.scores.get(name) for name in outputs.labels):
+        return f"most of its scores is of classes other than {', '.join(outputs.labels)}"
     wanted = [*(["emotion"] if outputs.labels else []), *outputs.dimensions]
     return f"it has no {' or '.join(wanted)}"
 
 
-def class_weights(classes: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+def class_weights(mass: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     """The weight of each class in the loss, (C,); their mean over clips is 1.
 
     Args:
-        classes: (N, C)
-        kind: "none", or "balanced": N / (C * clips of the class)
+        mass: (C,), clips of each class
+        kind: "none", or "balanced": all clips / (C * clips of the class)
 
-    >>> class_weights(np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32), "balanced").tolist()
-    [0.6666666865348816, 2.0]
+    >>> class_weights(np.array([3, 1], np.float32), "balanced").round(2).tolist()
+    [0.67, 2.0]
     """
+    weights = np.ones(len(mass), np.float32)
     if kind == "none":
-        return np.ones(classes.shape[1], np.float32)
-    mass = classes.sum(axis=0)
+        return weights
     present = mass > 0
-    weights = np.ones(classes.shape[1], np.float32)
     weights[present] = mass.sum() / (present.sum() * mass[present])
     return weights
 

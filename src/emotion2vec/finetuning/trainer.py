@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -10,9 +11,12 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -33,7 +37,7 @@ from emotion2vec.finetuning.scopes import (
 from emotion2vec.finetuning.targets import Outputs, Targets, class_weights
 from emotion2vec.manifest import Record
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, STATE_NAME = "checkpoints", "trainer_state.json"
 
 
 class Fitted(NamedTuple):
@@ -41,12 +45,8 @@ class Fitted(NamedTuple):
 
     epoch: float
     """whose weights the classifier has"""
-    score: float | None
-    """on validation, at that epoch; None without validation"""
     errors: dict[str, str]
     """by key, recordings that could not be read on the way"""
-    history: list[dict[str, Any]]
-    """what was logged"""
 
 
 class _Bar(TrainerCallback):
@@ -97,9 +97,7 @@ class FinetuneTrainer(Trainer):
             callbacks=callbacks,
         )
         self.clips, self.valid, self.outputs, self.config = clips, valid, outputs, config
-        self.class_weights = torch.from_numpy(
-            class_weights(clips.targets.classes, config.class_weights)
-        )
+        self.class_weights = torch.from_numpy(class_weights(clips.mass(), config.class_weights))
         self.model_accepts_loss_kwargs = False
         self.errors: dict[str, str] = {}
 
@@ -148,15 +146,20 @@ class FinetuneTrainer(Trainer):
         return self.optimizer
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the validation part, every recording whole and as if alone."""
-        model: Any = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()
-        found = predict(model, self.valid, self.outputs)
-        model.train(training)
-        self.errors |= found.errors
-        metrics = {f"eval_{name}": value for name, value in scores(found, self.outputs).items()}
-        metrics["eval_score"] = score(found, self.outputs)
+        """Score the validation part, every recording whole and as if alone.
+
+        The first process does, and tells the others: they must all keep or end the same epoch.
+        """
+        metrics: dict[str, float] = {}
+        if is_main():
+            model: Any = self.accelerator.unwrap_model(self.model)
+            training = model.training
+            found = predict(model.eval(), self.valid, self.outputs)
+            model.train(training)
+            self.errors |= found.errors
+            metrics = {f"eval_{name}": v for name, v in scores(found, self.outputs).items()}
+            metrics["eval_score"] = score(found, self.outputs)
+        metrics = broadcast_object_list([metrics])[0]
         self.log(metrics)
         control: Any = self.control  # type: ignore[has-type]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, control, metrics)
@@ -195,7 +198,12 @@ def fit(
     choose_parts(classifier, config)
     clips = ClipSet(records, targets, outputs.labels, classifier, config)
     checkpoints = out / CHECKPOINTS
+    if is_main():
+        remove_torn(checkpoints)
+    wait_for_others()
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     callbacks: list[Any] = [_Bar()] if progress and is_main() else []
+    callbacks.append(TensorBoardCallback(SummaryWriter(out / "tensorboard") if is_main() else None))
     if config.patience and valid:
         callbacks.append(EarlyStoppingCallback(config.patience))
     trainer = FinetuneTrainer(
@@ -208,19 +216,37 @@ def fit(
         callbacks,
     )
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if last is not None:
+        trainer.args.num_train_epochs = _epochs_left(Path(last), config)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     trainer.train(resume_from_checkpoint=last)
     state = trainer.state
-    steps = max(1, state.max_steps // config.epochs)
+    steps = max(1, len(trainer.get_train_dataloader()) // config.accumulate)
     epoch = (state.best_global_step or state.global_step) / steps if valid else config.epochs
-    best = state.best_metric if valid else None
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-    trained.eval().to("cpu")
+    trained.eval()
     merge_lora(trained)
     fold_heads(trained)
     trained.requires_grad_(True)
-    return Fitted(epoch, best, trainer.errors, state.log_history)
+    everywhere = gather_object([trainer.errors])
+    return Fitted(epoch, {key: error for part in everywhere for key, error in part.items()})
+
+
+def _epochs_left(checkpoint: Path, config: FinetuneConfig) -> float:
+    """Return how many epochs there are in all: those before, where it had stopped early."""
+    state = json.loads((checkpoint / STATE_NAME).read_text())
+    kept = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {})
+    counter = kept.get("attributes", {}).get("early_stopping_patience_counter", 0)
+    return float(state["epoch"]) if 0 < config.patience <= counter else config.epochs
+
+
+def remove_torn(folder: Path) -> None:
+    """Remove the checkpoints that a kill left half written: the state comes last in each."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        try:
+            json.loads((checkpoint / STATE_NAME).read_text())
+        except (OSError, ValueError):
+            shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def is_main() -> bool:
@@ -261,7 +287,8 @@ def _arguments(folder: Path, validates: bool, config: FinetuneConfig) -> Trainin
         metric_for_best_model="score" if validates else None,
         greater_is_better=True if validates else None,
         logging_steps=config.log_every,
-        report_to=["tensorboard"],
+        report_to=[],
+        restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,
         disable_tqdm=True,
         ddp_find_unused_parameters=True,
