@@ -16,7 +16,7 @@ from conftest import CKPT
 
 from emotion2vec import Emotion2vec, Emotion2vecClassifier, Emotion2vecConfig
 from emotion2vec.cli import main
-from emotion2vec.published.hub import PUBLISHED, fetch
+from emotion2vec.published.hub import MINI, PUBLISHED, fetch
 from emotion2vec.published.reference import reference_table
 
 
@@ -40,7 +40,8 @@ def test_the_command_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
         for name, model in PUBLISHED.items():
             for word in (name, model.repo, model.trained_on, "model-license", *model.labels):
                 assert word in printed or json.dumps(word)[1:-1] in printed, (form, word)
-    assert set(json.loads(printed)) == set(PUBLISHED)
+    assert set(json.loads(printed)) == {MINI, *PUBLISHED}
+    assert json.loads(printed)[MINI]["licence"].startswith("CC BY-NC-SA 4.0")
 
 
 def test_what_has_to_be_converted_first_is_said(tmp_path: Path) -> None:

@@ -342,7 +342,18 @@ def test_a_result_prints_pickles_and_becomes_json(recognizer: Recognizer, clip: 
         assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == found
         assert Recognition(**json.loads(json.dumps(found.to_dict()))) == found
     assert list(good.to_dict()) == [
-        *("key", "label", "score", "scores", "start", "end", "duration", "path", "error"),
+        *(
+            "key",
+            "label",
+            "score",
+            "scores",
+            "dimensions",
+            "start",
+            "end",
+            "duration",
+            "path",
+            "error",
+        ),
         "policy",
     ]
     with pytest.raises(AttributeError):

@@ -190,7 +190,7 @@ def _repository(name: str, hub: str) -> str:
         return str(getattr(PUBLISHED[name], hub))
     if "/" not in name:
         raise FileNotFoundError(
-            f"{name} is neither a folder nor a published model ({', '.join([MINI, *PUBLISHED])}); "
+            f"{name} is neither a folder, {MINI} nor a published model ({', '.join(PUBLISHED)}); "
             "models on the hub have an owner, owner/name."
         )
     return name
