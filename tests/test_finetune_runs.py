@@ -286,8 +286,8 @@ def test_two_processes_train_one_model(encoder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     write_manifest(clips(2), data)
     words = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port",
-        "29611", "-m", "emotion2vec", "finetune", "--model", str(encoder), "--data", str(data),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "emotion2vec", "finetune", "--model", str(encoder), "--data", str(data),
         "--out", str(tmp_path / "run"), "--epochs", "2", "--quiet", "--set", "num_workers=0",
         "--set", "batch_clips=4", "--format", "json",
     ]  # fmt: skip
