@@ -222,7 +222,7 @@ def test_broken_recordings_are_told_and_the_rest_trains(
     lost = replace(records[0], key="lost", path=str(tmp_path / "lost.wav"))
     (tmp_path / "torn.wav").write_bytes(b"RIFF0000WAVE")
     torn = replace(records[0], key="torn", path=str(tmp_path / "torn.wav"))
-    odd = replace(records[0], key="odd", labels={})
+    odd = replace(read_manifest(MOODS)[-1], key="odd", labels={})
     data = tmp_path / "data.jsonl"
     write_manifest([*records, lost, torn, odd], data)
     code = call(

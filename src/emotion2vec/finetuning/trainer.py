@@ -249,19 +249,24 @@ def remove_torn(folder: Path) -> None:
             shutil.rmtree(checkpoint, ignore_errors=True)
 
 
+def _processes() -> PartialState:
+    """Return what is known of the processes; on a CPU, several are found only where that is said."""
+    return PartialState(cpu=default_device() == "cpu")
+
+
 def is_main() -> bool:
     """Whether this process is the only one, or the first of several: it alone writes."""
-    return bool(PartialState().is_main_process)
+    return bool(_processes().is_main_process)
 
 
 def num_processes() -> int:
     """How many processes train together."""
-    return int(PartialState().num_processes)
+    return int(_processes().num_processes)
 
 
 def wait_for_others() -> None:
     """Go on when all processes of the run are here."""
-    PartialState().wait_for_everyone()
+    _processes().wait_for_everyone()
 
 
 def _arguments(folder: Path, validates: bool, config: FinetuneConfig) -> TrainingArguments:
