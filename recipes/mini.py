@@ -7,6 +7,7 @@ step is skipped where it has been done: a run that was stopped goes on when it i
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,8 @@ from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import Record, read_manifest, write_manifest
 from emotion2vec.weights import write_folder
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(os.path.relpath(Path(__file__).parent.parent / "configs"))
+"""As the card shall name it: from where the recipe is started."""
 LANGUAGES = {"ravdess": "en", "emodb": "de", "urdu": "ur"}
 PAIRS = ((1, 2), (3, 4), (5, 6))
 """Folds that share an encoder: it heard RAVDESS's test speakers of neither."""
@@ -140,9 +142,8 @@ def card(text: str, found: dict) -> str:
         "comparable with published scores. ECE is before the temperature.",
     ]
     head, made, rest = text.partition("## How it was made")
-    head = head.replace(
-        "# Emotion in speech, from", "# emotion2vec-mini: emotion in speech, from", 1
-    )
+    front, _, head = head.partition("# Emotion in speech, from ")
+    head = f"{front}# emotion2vec-mini{head[head.index(chr(10)) :]}"
     return "\n\n".join([head.rstrip(), "\n".join(rows), DOMAIN.read_text().strip(), made + rest])
 
 

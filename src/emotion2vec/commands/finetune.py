@@ -116,7 +116,6 @@ def finetune(
         data=tuple(Path(name).name for name in data),
         licence=licence,
         weights_licence=weights_licence,
-        validation_given=bool(valid),
         command=shlex.join(["emotion2vec", *sys.argv[1:]]),
     )
     result = run(

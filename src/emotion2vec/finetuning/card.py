@@ -29,8 +29,6 @@ class Facts:
     """of the weights, as a hub writes it, such as cc-by-nc-sa-4.0"""
     command: str = ""
     """that repeats the run"""
-    validation_given: bool = False
-    """whether validation is of other recordings, and not cut from them"""
 
 
 def write_card(
@@ -56,7 +54,7 @@ def write_card(
     sections = [
         _head(model, outputs, records, facts),
         _answers(outputs),
-        _data(records, facts),
+        _data(records, found, facts),
         _scores(found),
         _calibration(found),
         _made(model, config, facts),
@@ -106,7 +104,7 @@ def _answers(outputs: Outputs) -> str:
     return "\n".join(lines)
 
 
-def _data(records: Sequence[Record], facts: Facts) -> str:
+def _data(records: Sequence[Record], found: Mapping[str, Any], facts: Facts) -> str:
     hours = sum(r.duration or 0 for r in records) / 3600
     speakers = {r.speaker for r in records} - {None}
     counts = ", ".join(f"{name} {count}" for name, count in counts_by_class(records).items())
@@ -116,7 +114,7 @@ def _data(records: Sequence[Record], facts: Facts) -> str:
         "",
         f"{len(records)} recordings, {hours:.2f} h, {len(speakers) or 'unknown'} speakers"
         + (f", given as {', '.join(facts.data)}" if facts.data else "")
-        + ("." if facts.validation_given else ", validation among them."),
+        + (", validation among them." if _was_cut(found) else "."),
     ]
     if counts:
         lines.append(f"Per emotion: {counts}.")
@@ -124,6 +122,11 @@ def _data(records: Sequence[Record], facts: Facts) -> str:
         lines.append(f"{soft} of them have a teacher's scores.")
     lines += ["", f"Licence of the data: {facts.licence or 'not stated by whoever trained it'}."]
     return "\n".join(lines)
+
+
+def _was_cut(found: Mapping[str, Any]) -> bool:
+    """Whether validation is part of the recordings, and not of others or none."""
+    return "validation is a fifth" in str(found.get("how")) and "folds" not in str(found.get("how"))
 
 
 def _scores(found: Mapping[str, Any]) -> str:
