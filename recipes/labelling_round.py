@@ -56,7 +56,7 @@ def main(mini: Path, out: Path) -> None:
     if not paths["round2"].is_file():
         run(
             *("label", paths["unlabelled"], "--teacher", out / "teacher" / "final"),
-            *("--out", paths["round2"]),
+            *("--out", paths["round2"], "--min-score", 0.4),
         )
     finetune(encoder, out / "student", [paths["labelled"], paths["round2"]], paths["test"])
     truth = {r.key: r.emotion for r in rest}

@@ -250,7 +250,7 @@ def remove_torn(folder: Path) -> None:
 
 
 def _processes() -> PartialState:
-    """Return what is known of the processes; on a CPU, several are found only where that is said."""
+    """Return what is known of the processes; on CPUs several are found only where that is said."""
     return PartialState(cpu=default_device() == "cpu")
 
 
