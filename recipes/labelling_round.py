@@ -57,6 +57,7 @@ def main(mini: Path, out: Path) -> None:
         run(
             *("label", paths["unlabelled"], "--teacher", out / "teacher" / "final"),
             *("--out", paths["round2"], "--min-score", 0.4),
+            *("--min-agreement", 0.8, "--max-ratio", 0),
         )
     finetune(encoder, out / "student", [paths["labelled"], paths["round2"]], paths["test"])
     truth = {r.key: r.emotion for r in rest}

@@ -110,7 +110,11 @@ class FinetuneTrainer(Trainer):
     ) -> Any:
         """Return the loss of a batch, as `Collate` made it."""
         self.errors |= inputs["errors"]
-        answers = model(inputs["waveform"], inputs["keep"])
+        device = inputs["waveform"].device
+        # Cast here, in plain sight: what Accelerate is told of it would hold for the whole process.
+        bfloat16 = _in_bfloat16(self.config.precision, device.type == "cpu")
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            answers = model(inputs["waveform"], inputs["keep"])
         loss = objective(
             answers,
             Truth(inputs["classes"], inputs["values"], inputs["weights"]),
@@ -283,7 +287,6 @@ def _arguments(folder: Path, validates: bool, config: FinetuneConfig) -> Trainin
         warmup_steps=config.warmup,
         max_grad_norm=config.clip_norm,
         seed=config.seed,
-        bf16=_in_bfloat16(config.precision, cpu),
         use_cpu=cpu,
         eval_strategy=strategy,
         save_strategy="epoch",
