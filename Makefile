@@ -10,6 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 demo: $(VENV)/.demo  ## recognize clips of data/moods, pre-train a tiny model on them, probe it
 	$(BIN)/emotion2vec recognize 'data/moods/clips/f1-*-01.ogg' 'data/moods/clips/m1-*-01.ogg'
+	@echo "These voices are synthetic, out of the domain of mini: docs/mini.md."
 	rm -rf runs/demo
 	$(BIN)/emotion2vec pretrain configs/pretrain_demo.toml --data data/moods/manifest.jsonl --out runs/demo
 	$(BIN)/emotion2vec probe runs/demo/final --data data/moods/manifest.jsonl \
