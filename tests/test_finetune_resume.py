@@ -115,6 +115,8 @@ def test_recordings_on_two_sides_are_refused(encoder: Path, tmp_path: Path) -> N
     again = replace(records[0], key="again")
     with pytest.raises(ValueError, match="come twice under other keys"):
         finetune(encoder, records, tmp_path / "run", CONFIG, test=[again])
+    with pytest.raises(FileNotFoundError, match="nope is neither a folder, mini"):
+        finetune("nope", records, tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
 
 

@@ -74,6 +74,15 @@ class _Run:
     out: Path
     progress: bool
 
+    def new(self, fold: int | None = None) -> Classifier:
+        """An untrained classifier around the encoder of a fold, or of all recordings."""
+        return new_classifier(
+            self.model.replace(FOLD, "all" if fold is None else str(fold)),
+            self.outputs.labels,
+            self.outputs.dimensions,
+            seed=self.config.seed,
+        )
+
     def train(
         self,
         records: Sequence[Record],
@@ -84,12 +93,9 @@ class _Run:
         epochs: int | None = None,
     ) -> tuple[Classifier, Fitted]:
         """A classifier trained on `records`, the epoch chosen on `valid`."""
-        encoder = self.model.replace(FOLD, "all" if fold is None else str(fold))
         config = replace(self.config, epochs=epochs or self.config.epochs)
         kept, targets, _ = targets_of(records, self.outputs, soft_share=config.soft_share)
-        classifier = new_classifier(
-            encoder, self.outputs.labels, self.outputs.dimensions, seed=config.seed
-        )
+        classifier = self.new(fold)
         return classifier, fit(
             classifier, kept, targets, valid, self.outputs, config, place, progress=self.progress
         )
@@ -147,6 +153,7 @@ def finetune(
         parts.append(kept)
     run = _Run(str(model), config, outputs, out, progress)
     split = None if folds is None else _folds(folds, folds_name, parts[0], left_out, config)
+    run.new()  # what cannot be loaded shows before anything is written
     if is_main():
         _open(run, parts, split, resume)
     wait_for_others()
