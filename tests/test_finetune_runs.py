@@ -236,6 +236,8 @@ def test_broken_recordings_are_told_and_the_rest_trains(
     }  # fmt: skip
     assert json.loads(printed.out)["scores"]["ua"] >= 0
     assert "left out: lost:" in printed.err
+    card = (tmp_path / "run" / "final" / "README.md").read_text()
+    assert f"emotion2vec finetune --model {encoder} --data {data} --out" in card
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(encoder: Path, tmp_path: Path) -> None:

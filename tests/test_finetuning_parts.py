@@ -14,7 +14,8 @@ from conftest import TINY
 from emotion2vec import Emotion2vecClassifier, Emotion2vecConfig
 from emotion2vec.classifiers import NativeClassifier
 from emotion2vec.concordance import concordance
-from emotion2vec.finetuning.augment import augment, keyed
+from emotion2vec.conditions import keyed_generator
+from emotion2vec.finetuning.augment import augment
 from emotion2vec.finetuning.batches import ClipSet, Collate, EpochBatches, mix
 from emotion2vec.finetuning.config import FinetuneConfig
 from emotion2vec.finetuning.objective import Truth, class_loss, objective, value_loss
@@ -236,7 +237,7 @@ def test_mixing_keeps_variance_and_adds_up() -> None:
     keep = torch.ones(6, 16_000, dtype=torch.bool)
     waveform[0, 8000:], keep[0, 8000:] = 0, False
     truth = truth_of(torch.eye(3)[[0, 1, 2, 0, 1, 2]])
-    mixed = [mix(waveform, keep, truth, 0.5, keyed(seed)) for seed in range(40)]
+    mixed = [mix(waveform, keep, truth, 0.5, keyed_generator(seed)) for seed in range(40)]
     left = sum(torch.equal(m[0], waveform) for m in mixed)
     assert 8 < left < 32  # half of the batches
     for heard, both, target in mixed:
@@ -251,20 +252,20 @@ def test_mixing_keeps_variance_and_adds_up() -> None:
 
 def test_augmentation_is_off_by_default_and_keyed() -> None:
     clip = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
-    assert np.array_equal(augment(clip, FinetuneConfig(), keyed(1)), clip)
+    assert np.array_equal(augment(clip, FinetuneConfig(), keyed_generator(1)), clip)
     config = FinetuneConfig(
         speeds=(0.9, 1.1), noise_share=0.5, equalize_db=3, band_stop=0.3, hide_share=0.2,
         max_clip_seconds=1.0,
     )  # fmt: skip
     for seed in range(20):
-        heard = augment(clip, config, keyed(seed))
+        heard = augment(clip, config, keyed_generator(seed))
         assert len(heard) == 16_000 and np.isfinite(heard).all() and heard.dtype == np.float32
-        assert np.array_equal(heard, augment(clip, config, keyed(seed)))
+        assert np.array_equal(heard, augment(clip, config, keyed_generator(seed)))
 
 
 def test_a_band_is_taken_out() -> None:
     clip = np.random.default_rng(0).normal(0, 0.1, 1 << 15).astype(np.float32)
-    heard = augment(clip, FinetuneConfig(band_stop=0.5), keyed(3))
+    heard = augment(clip, FinetuneConfig(band_stop=0.5), keyed_generator(3))
     power = np.abs(np.fft.rfft(heard)) ** 2
     silent = power < 1e-6 * np.median(power)
     assert 0.01 < silent.mean() < 0.9
@@ -273,6 +274,7 @@ def test_a_band_is_taken_out() -> None:
 def test_hidden_stretches_are_silent() -> None:
     clip = np.ones(160_000, np.float32)
     share = [
-        (augment(clip, FinetuneConfig(hide_share=0.2), keyed(s)) == 0).mean() for s in range(9)
+        (augment(clip, FinetuneConfig(hide_share=0.2), keyed_generator(s)) == 0).mean()
+        for s in range(9)
     ]
     assert 0.1 < np.mean(share) < 0.25

@@ -228,13 +228,13 @@ class Condition:
         return f"{self.name} seed {seed}{drawn} definitions {_DEFINITIONS}"
 
 
-def keyed_generator(seed: int, family: str, key: str) -> np.random.Generator:
-    """The randomness of one clip in one family.
+def keyed_generator(*key: object) -> np.random.Generator:
+    """The randomness of a key, of a seed, a family and a clip, say: it depends on nothing else.
 
     >>> int(keyed_generator(0, "white", "a").integers(1000))
     752
     """
-    digest = hashlib.sha256(f"{seed}\0{family}\0{key}".encode()).digest()
+    digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 

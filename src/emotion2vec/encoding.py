@@ -37,6 +37,16 @@ def default_device() -> str:
     return str(torch.accelerator.current_accelerator()) if available else "cpu"
 
 
+def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a run casts to bfloat16; "auto" asks the device whether it computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without such instructions a processor is slower in bfloat16 than in float32.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 @torch.no_grad()
 def arrange_weights(model: nn.Module) -> None:
     """Lay the weights of an encoder in memory as products on CPUs read them fastest.

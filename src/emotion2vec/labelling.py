@@ -28,7 +28,7 @@ def _in_noise(clip: Waveform) -> Waveform:
     """Return the clip under pink noise at 15 dB, the same for all clips of a length."""
     if len(clip) < SAMPLE_RATE // 10 or not power(clip) > 0:
         return clip
-    random = keyed_generator(0, "view", str(len(clip)))
+    random = keyed_generator(0, "view", len(clip))
     return add_noise(clip, pink_noise(len(clip), random), 15.0)
 
 

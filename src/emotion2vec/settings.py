@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,21 @@ def check_names(values: Mapping[str, Any], kind: type, source: object, prefix: s
         raise ValueError(
             f"{source}: {prefix}{unknown[0]} is no setting; known are {', '.join(sorted(known))}."
         )
+
+
+def check_whole_numbers(settings: object, names: Sequence[str], least: int) -> None:
+    """Refuse fields that are no whole numbers, or under `least`.
+
+    Raises:
+        ValueError: that names the first one
+
+    >>> from emotion2vec import Emotion2vecConfig
+    >>> check_whole_numbers(Emotion2vecConfig(), ["depth", "num_heads"], 1)
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value}; it must be a whole number from {least}.")
 
 
 def parse_override(text: str) -> tuple[str, Any]:

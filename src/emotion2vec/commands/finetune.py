@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from emotion2vec.commands.output import SOME_FAILED, Format, align, tell_left_out
+from emotion2vec.commands.output import SOME_FAILED, Format, align, command_line, tell_left_out
 
 if TYPE_CHECKING:
     from emotion2vec.finetuning.run import FinetuneResult
@@ -116,7 +114,16 @@ def finetune(
         data=tuple(Path(name).name for name in data),
         licence=licence,
         weights_licence=weights_licence,
-        command=shlex.join(["emotion2vec", *sys.argv[1:]]),
+        command=command_line(
+            "finetune",
+            [],
+            {
+                **{"model": model, "data": data, "out": out, "config": config, "valid": valid},
+                **{"test": test, "folds": folds, "folds_name": folds_name, "emotions": emotions},
+                **{"dimensions": dimensions, "scope": scope, "epochs": epochs, "set": set_},
+                **{"licence": licence or None, "weights_licence": weights_licence or None},
+            },
+        ),
     )
     result = run(
         model,

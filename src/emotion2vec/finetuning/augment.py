@@ -5,8 +5,6 @@ S samples at 16 kHz.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,16 +24,6 @@ _SHORTEST = SAMPLE_RATE // 10
 _NOISES = (white_noise, pink_noise, speech_noise)
 
 
-def keyed(*key: object) -> np.random.Generator:
-    """The generator of a key: what is drawn depends on nothing else.
-
-    >>> int(keyed(1, 0, "clip").integers(1000)) == int(keyed(1, 0, "clip").integers(1000))
-    True
-    """
-    digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
 def augment(clip: Waveform, config: FinetuneConfig, random: np.random.Generator) -> Waveform:
     """The clip at another speed, cropped, through a filter, in noise, in parts hidden: (S',).
 
@@ -45,7 +33,7 @@ def augment(clip: Waveform, config: FinetuneConfig, random: np.random.Generator)
         random: what is drawn from
 
     >>> clip = np.ones(SAMPLE_RATE, np.float32)
-    >>> len(augment(clip, FinetuneConfig(speeds=(2.0,)), keyed(0)))
+    >>> len(augment(clip, FinetuneConfig(speeds=(2.0,)), np.random.default_rng(0)))
     8000
     """
     speed = config.speeds[int(random.integers(len(config.speeds)))]
@@ -63,7 +51,7 @@ def augment(clip: Waveform, config: FinetuneConfig, random: np.random.Generator)
 def crop(clip: Waveform, seconds: float, random: np.random.Generator) -> Waveform:
     """A random part of a clip that is longer than so many seconds; else the clip.
 
-    >>> len(crop(np.zeros(SAMPLE_RATE * 2, np.float32), 1.5, keyed(0)))
+    >>> len(crop(np.zeros(SAMPLE_RATE * 2, np.float32), 1.5, np.random.default_rng(0)))
     24000
     """
     count = round(seconds * SAMPLE_RATE)

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, pad_clips
 from emotion2vec.classifiers import Classifier
-from emotion2vec.finetuning.augment import augment, keyed
+from emotion2vec.conditions import keyed_generator
+from emotion2vec.finetuning.augment import augment
 from emotion2vec.finetuning.config import FinetuneConfig
 from emotion2vec.finetuning.objective import Truth
 from emotion2vec.finetuning.targets import UNKNOWN, Targets
@@ -61,7 +62,7 @@ class ClipSet(Dataset[Item]):
         most = int(config.max_clip_seconds * SAMPLE_RATE)
         self.lengths = [min(_length(record), most) for record in records]
         count = round(len(records) * share / (1 - share))
-        self.made = keyed(config.seed, "lengths").choice(self.lengths, count).tolist()
+        self.made = keyed_generator(config.seed, "lengths").choice(self.lengths, count).tolist()
         """samples of each made sound: as long as the recordings are"""
         self.made_class = torch.tensor([float(name == UNKNOWN) for name in labels])
 
@@ -79,7 +80,7 @@ class ClipSet(Dataset[Item]):
 
     def __getitem__(self, place: Place) -> Item:
         epoch, index = place
-        random = keyed(self.config.seed, "clip", epoch, index)
+        random = keyed_generator(self.config.seed, "clip", epoch, index)
         values = torch.full((self.targets.values.shape[1],), torch.nan)
         if index >= len(self.records):
             clip = make_nonspeech(self.made[index - len(self.records)], random)
@@ -132,7 +133,7 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[Place]]:
         """Yield this process's batches: clips that fill no batch go along with the others."""
-        order = keyed(self.seed, "order", self.epoch).permutation(len(self.lengths))
+        order = keyed_generator(self.seed, "order", self.epoch).permutation(len(self.lengths))
         window = self.size * self.world * WINDOW_BATCHES
         places = [
             index
@@ -145,7 +146,7 @@ class EpochBatches:
         while len(places) < count:  # fewer clips than processes
             places += places
         batches = [part.tolist() for part in np.array_split(places, count)]
-        shuffled = keyed(self.seed, "batches", self.epoch).permutation(count)
+        shuffled = keyed_generator(self.seed, "batches", self.epoch).permutation(count)
         for number in shuffled[self.rank :: self.world]:
             yield [(self.epoch, index) for index in batches[number]]
 
@@ -178,7 +179,7 @@ class Collate:
             torch.tensor([item.weight for item in items]),
         )
         if self.config.mixup:
-            random = keyed(self.config.seed, "mix", *items[0].place)
+            random = keyed_generator(self.config.seed, "mix", *items[0].place)
             waveform, keep, truth = mix(waveform, keep, truth, self.config.mixup, random)
         errors = {self.keys[item.place[1]]: item.error for item in items if item.error}
         return {"waveform": waveform, "keep": keep, **truth._asdict(), "errors": errors}

@@ -146,8 +146,7 @@ def _scores(found: Mapping[str, Any]) -> str:
         if name in _TITLES:
             row = f"| {_TITLES[name]} | {100 * value:.1f} | {100 * low:.1f} to {100 * high:.1f} |"
         else:
-            title = name.replace("ccc_", "CCC of ").replace("ccc", "CCC, mean")
-            row = f"| {title} | {value:.3f} | {low:.3f} to {high:.3f} |"
+            row = f"| CCC of {name.removeprefix('ccc_')} | {value:.3f} | {low:.3f} to {high:.3f} |"
         lines.append(row)
     if found.get("recalls"):
         shown = ", ".join(f"{name} {100 * v:.0f}" for name, v in found["recalls"].items())

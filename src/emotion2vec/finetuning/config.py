@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emotion2vec.settings import check_names, read_settings
+from emotion2vec.settings import check_names, check_whole_numbers, read_settings
 
 SCOPES = ("full", "partial", "head", "lora")
 """What is trained besides the head: all, the top blocks, nothing, low-rank additions (LoRA)."""
@@ -142,16 +142,10 @@ class FinetuneConfig:
                 raise ValueError(f"{name} has a name twice; give each once.")
 
     def _check_numbers(self) -> None:
-        for name in ("epochs", "batch_clips", "accumulate", "top_blocks", "lora_rank", "log_every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be a whole number from 1."
-                )
-        for name in ("seed", "patience", "num_workers"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be a whole number from 0."
-                )
+        check_whole_numbers(
+            self, ("epochs", "batch_clips", "accumulate", "top_blocks", "lora_rank", "log_every"), 1
+        )
+        check_whole_numbers(self, ("seed", "patience", "num_workers"), 0)
         for name in (
             *("label_smoothing", "unknown_share", "hide_share", "band_stop", "warmup"),
             *("soft_share", "noise_share"),

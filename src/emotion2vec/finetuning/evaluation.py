@@ -50,13 +50,12 @@ class Predictions(NamedTuple):
 
     def rows(self, outputs: Outputs) -> list[dict[str, Any]]:
         """One row a recording, for a file of JSON lines."""
-        scores = softmax(self.logits) if outputs.labels else self.logits
         return [
             {
                 "key": self.keys[i],
                 "speaker": self.speakers[i],
                 "truth": self.truth[i],
-                "label": outputs.labels[int(scores[i].argmax())] if outputs.labels else None,
+                "label": outputs.labels[int(self.logits[i].argmax())] if outputs.labels else None,
                 "logits": self.logits[i].tolist(),
                 "values": self.values[i].tolist(),
                 "true_values": [None if np.isnan(v) else v for v in self.true_values[i].tolist()],
@@ -122,9 +121,6 @@ def predict(
     classifier: Classifier,
     records: Sequence[Record],
     outputs: Outputs,
-    *,
-    batch_seconds: float = 60.0,
-    progress: str = "",
 ) -> Predictions:
     """What a classifier, in eval mode, answers for recordings, each as if it were alone."""
 
@@ -134,7 +130,7 @@ def predict(
 
     found: dict[int, tuple[Numbers, Numbers]] = {}
     errors: dict[str, str] = {}
-    for outcome in encode_records(records, answer, batch_seconds=batch_seconds, progress=progress):
+    for outcome in encode_records(records, answer, batch_seconds=60.0):
         if outcome.error:
             errors[records[outcome.position].key] = outcome.error
         else:
@@ -161,9 +157,12 @@ def _truth(record: Record, labels: Sequence[str]) -> str | None:
     return max(scores, key=scores.__getitem__) if any(scores.values()) else None
 
 
-def score(predictions: Predictions, outputs: Outputs) -> float:
-    """What epochs are chosen by: UA, or the mean CCC, or the mean of both; in [-1, 1]."""
-    found = scores(predictions, outputs)
+def score(found: Mapping[str, float]) -> float:
+    """What epochs are chosen by, of `scores`: UA, the mean CCC, or the mean of both; in [-1, 1].
+
+    >>> score({"wa": 0.5, "ua": 0.25, "ccc": 0.75})
+    0.5
+    """
     return float(np.mean([found[name] for name in ("ua", "ccc") if name in found] or [0.0]))
 
 

@@ -16,7 +16,14 @@ from emotion2vec.calibration import fit_temperature
 from emotion2vec.classifiers import Classifier
 from emotion2vec.finetuning.card import Facts, write_card
 from emotion2vec.finetuning.config import FinetuneConfig, write_finetune_config
-from emotion2vec.finetuning.evaluation import Predictions, by_speaker, details, join, predict
+from emotion2vec.finetuning.evaluation import (
+    Predictions,
+    by_speaker,
+    details,
+    join,
+    predict,
+    scores,
+)
 from emotion2vec.finetuning.splits import (
     about_the_test,
     check_keys,
@@ -161,14 +168,12 @@ def finetune(
         _train_all(run, parts[0], split) if split else _train_once(run, parts)
     )
     found, temperature = _calibrated(groups, outputs)
+    classifier.temper(temperature)
     if parts[2]:
-        classifier.temper(temperature)
         tested = _predict(classifier, parts[2], outputs)
         found, errors = details(tested, outputs), {**errors, **tested.errors}
         how = about_the_test(parts, how)
         found["calibration"] = "of recordings that the temperature was not fitted on"
-    elif temperature != 1:
-        classifier.temper(temperature)
     found |= {"temperature": temperature, "how": how}
     left_out |= errors
     if is_main():
@@ -285,7 +290,7 @@ def _fold(run: _Run, fold: Fold, number: int) -> tuple[Predictions, float]:
     train, valid = (fold.seen, ()) if whole else (fold.train, fold.valid)
     classifier, fitted = run.train(train, valid, place, fold=number)
     tested = _predict(classifier, fold.test, run.outputs)
-    found = details(tested, run.outputs)["scores"]
+    found = scores(tested, run.outputs)
     shown = ", ".join(f"{name} {value:.3f}" for name, value in found.items())
     if is_main():
         logger.info("fold %d: %s", number, shown)
@@ -315,7 +320,7 @@ def _calibrated(groups: list[Predictions], outputs: Outputs) -> tuple[dict[str, 
     ]
     found = details(join(tempered), outputs)
     if "ece" in found["scores"]:
-        found["ece_before"] = details(together, outputs)["scores"]["ece"]
+        found["ece_before"] = scores(together, outputs)["ece"]
         found["calibration"] = (
             "of recordings of other speakers than the temperature was fitted on"
             if together.speakers_known and len(groups) > 1

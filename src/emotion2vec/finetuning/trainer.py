@@ -21,7 +21,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from emotion2vec.classifiers import Classifier
-from emotion2vec.encoding import default_device
+from emotion2vec.encoding import computes_in_bfloat16, default_device
 from emotion2vec.finetuning.batches import ClipSet, Collate, EpochBatches, Loader
 from emotion2vec.finetuning.config import FinetuneConfig
 from emotion2vec.finetuning.evaluation import predict, score, scores
@@ -112,13 +112,13 @@ class FinetuneTrainer(Trainer):
         self.errors |= inputs["errors"]
         device = inputs["waveform"].device
         # Cast here, in plain sight: what Accelerate is told of it would hold for the whole process.
-        bfloat16 = _in_bfloat16(self.config.precision, device.type == "cpu")
+        bfloat16 = computes_in_bfloat16(self.config.precision, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             answers = model(inputs["waveform"], inputs["keep"])
         loss = objective(
             answers,
             Truth(inputs["classes"], inputs["values"], inputs["weights"]),
-            self.class_weights.to(inputs["classes"].device),
+            self.class_weights.to(device),
             label_smoothing=self.config.label_smoothing,
             focal_gamma=self.config.focal_gamma,
             dimension_weight=self.config.dimension_weight,
@@ -161,8 +161,9 @@ class FinetuneTrainer(Trainer):
             found = predict(model.eval(), self.valid, self.outputs)
             model.train(training)
             self.errors |= found.errors
-            metrics = {f"eval_{name}": v for name, v in scores(found, self.outputs).items()}
-            metrics["eval_score"] = score(found, self.outputs)
+            reached = scores(found, self.outputs)
+            metrics = {f"eval_{name}": value for name, value in reached.items()}
+            metrics["eval_score"] = score(reached)
         metrics = broadcast_object_list([metrics])[0]
         self.log(metrics)
         control: Any = self.control  # type: ignore[has-type]
@@ -301,14 +302,6 @@ def _arguments(folder: Path, validates: bool, config: FinetuneConfig) -> Trainin
         disable_tqdm=True,
         ddp_find_unused_parameters=True,
     )
-
-
-def _in_bfloat16(precision: str, cpu: bool) -> bool:
-    if precision != "auto":
-        return precision == "bf16"
-    if cpu:
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def forget(out: Path) -> None:

@@ -12,7 +12,7 @@ from emotion2vec.losses import UTTERANCE_LOSSES
 from emotion2vec.pretraining.ablations import overrides_of
 from emotion2vec.pretraining.masking import MASKERS
 from emotion2vec.pretraining.teacher import UTTERANCE_TARGETS
-from emotion2vec.settings import check_names, read_settings
+from emotion2vec.settings import check_names, check_whole_numbers, read_settings
 
 COLD = "cold"
 """The `init` that draws all weights from the seed."""
@@ -186,19 +186,15 @@ class PretrainConfig:
     def _check_ranges(self) -> None:
         if not isinstance(self.init, str) or not self.init:
             raise ValueError(f'init is {self.init!r}; write "cold" or name a checkpoint.')
-        for name in (
-            *("max_updates", "accumulate", "num_masks", "mask_span", "top_k"),
-            *("log_every", "save_every", "shards_together"),
-        ):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be a whole number from 1."
-                )
-        for name in ("seed", "num_workers", "warmup_updates"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be a whole number from 0."
-                )
+        check_whole_numbers(
+            self,
+            (
+                *("max_updates", "accumulate", "num_masks", "mask_span", "top_k"),
+                *("log_every", "save_every", "shards_together"),
+            ),
+            1,
+        )
+        check_whole_numbers(self, ("seed", "num_workers", "warmup_updates"), 0)
         for name in ("mask_share", "block_drop", "ema_start"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1).")

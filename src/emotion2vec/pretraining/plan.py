@@ -13,12 +13,13 @@ from accelerate import Accelerator
 
 from emotion2vec.audio import SAMPLE_RATE
 from emotion2vec.corpus import Corpus
+from emotion2vec.encoding import computes_in_bfloat16
 from emotion2vec.pretraining.clusters import ClusterTeacher
 from emotion2vec.pretraining.config import PretrainConfig
 from emotion2vec.pretraining.costs import activations, flops, memory, parameters
 from emotion2vec.pretraining.data import Batch, Batches
 from emotion2vec.pretraining.loop import new_state
-from emotion2vec.pretraining.step import clips_at_once, computes_in_bfloat16, update
+from emotion2vec.pretraining.step import clips_at_once, update
 
 _TIMED = {True: 2, False: 10}
 """Updates that are timed, on a CPU and elsewhere."""

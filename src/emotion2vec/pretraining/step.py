@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from emotion2vec.context import hidden_mask
+from emotion2vec.encoding import computes_in_bfloat16
 from emotion2vec.losses import (
     UTTERANCE_LOSSES,
     cluster_accuracy,
@@ -203,16 +204,6 @@ def _measure(
     if config.clusters:
         metrics["cluster_accuracy"] = cluster_accuracy(prediction, targets, hidden, config.clusters)
     return metrics
-
-
-def computes_in_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether a run casts to bfloat16; "auto" asks the device whether it computes in it."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Without such instructions a processor is slower in bfloat16 than in float32.
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def finish(state: TrainState, config: PretrainConfig) -> dict[str, Tensor]:
