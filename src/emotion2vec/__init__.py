@@ -15,8 +15,13 @@ _PUBLIC = {
     "Emotion2vecStudent": "model",
     "Recognition": "recognize",
     "Recognizer": "recognize",
+    "Segment": "segments",
+    "Stream": "stream",
+    "StreamSettings": "stream",
+    "Timeline": "timeline",
     "convert_checkpoint": "published.convert",
     "load_audio": "audio",
+    "timeline_of": "timeline",
 }
 
 __all__ = ["__version__", *_PUBLIC]

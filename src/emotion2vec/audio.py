@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from emotion2vec.addresses import reachable
 from emotion2vec.media import BLOCK_SECONDS, MEDIA_SUFFIXES, MediaFile
 
 SAMPLE_RATE = 16_000
@@ -50,9 +52,9 @@ def load_audio(
     """The sound in `source`: (S,) float32, mono, 16 kHz; channels averaged, full scale is 1.
 
     Args:
-        source: path, encoded bytes, open binary file, or an array (samples,) or
-            (samples, channels): floats within [-1, 1], signed integers of full scale, or uint8
-            around 128, as in 8-bit wav
+        source: path, fsspec address (s3://bucket/a.wav), encoded bytes, open binary file, or an
+            array (samples,) or (samples, channels): floats within [-1, 1], signed integers of full
+            scale, or uint8 around 128, as in 8-bit wav
         sampling_rate: of an array, in Hz; files know their own
         start: where to begin, in seconds; of a file, only the part asked for is decoded
         end: where to stop, in seconds; None for the end
@@ -60,8 +62,9 @@ def load_audio(
 
     Raises:
         FileNotFoundError: if there is no such file
-        ValueError: if it is empty, damaged, no audio, too short, silent or not finite, or if an
-            array comes without its sampling rate
+        OSError: if what is at an address cannot be read
+        ValueError: if it is empty, damaged, no audio, too short, silent or not finite, if an
+            array comes without its sampling rate, or an address needs what is not installed
 
     >>> tone = np.sin(np.arange(8000) / 8, dtype=np.float32)
     >>> load_audio(tone, sampling_rate=8000).shape
@@ -75,7 +78,8 @@ def load_audio(
         part = array[round(start * rate) : None if end is None else round(end * rate)]
         samples = _gather([part], rate)
     else:
-        samples = _decode(source, name, start, end)
+        with _decoding(source, name, start, end) as (blocks, rate):
+            samples = _gather(blocks, rate)
     if check:
         check_clip(samples, name)
     return samples
@@ -162,7 +166,7 @@ def num_samples(path: str | Path, *, start: float = 0.0, end: float | None = Non
     >>> num_samples(file, start=0.5)
     8000
     """
-    with _open(path, str(path)) as file:
+    with reachable(path) as there, _open(there, str(path)) as file:
         first, last = _part(file.frames, file.samplerate, str(path), start, end)
         return int((last - first) * SAMPLE_RATE / file.samplerate + 0.5)  # as soxr counts
 
@@ -253,22 +257,35 @@ def _part(frames: int, rate: int, name: str, start: float, end: float | None) ->
     return first, frames if end is None else min(frames, round(end * rate))
 
 
-def _decode(
+def read_blocks(source: str | Path | bytes | IO[bytes]) -> Iterator[Waveform]:
+    """The sound in a recording of any length, block by block: (S,) mono at 16 kHz, about a minute.
+
+    Together they are what `load_audio` gives, in memory for one block.
+
+    Raises:
+        FileNotFoundError: if there is no such file
+        ValueError: if it is empty, damaged or no audio; what came before has been yielded
+    """
+    name = str(source) if isinstance(source, str | Path) else f"the {_kind(source)} given"
+    with _decoding(source, name, 0.0, None) as (blocks, rate):
+        yield from _resampled(blocks, rate)
+
+
+@contextmanager
+def _decoding(
     source: str | Path | bytes | IO[bytes], name: str, start: float, end: float | None
-) -> Waveform:
-    """Return the part asked for, decoded and resampled block by block."""
+) -> Iterator[tuple[Iterator[NDArray[np.float32]], int]]:
+    """The part asked for, decoded block by block, and its rate."""
     import soundfile
 
     try:
-        with _open(source, name) as file:
+        with reachable(source) as there, _open(there, name) as file:
             rate = file.samplerate
             if isinstance(file, MediaFile):
-                blocks = file.blocks(
-                    round(start * rate), None if end is None else round(end * rate)
-                )
+                last = None if end is None else round(end * rate)
+                yield file.blocks(round(start * rate), last), rate
             else:
-                blocks = _blocks(file, *_part(file.frames, rate, name, start, end))
-            return _gather(blocks, rate)
+                yield _blocks(file, *_part(file.frames, rate, name, start, end)), rate
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"{name} cannot be decoded as audio ({error}); "
@@ -287,24 +304,74 @@ def _blocks(file: Any, first: int, last: int) -> Iterator[NDArray[np.float32]]:
         first += len(block)
 
 
+class Resampler:
+    """Chunks of sound at any rate, (samples,) or (samples, channels), as mono at 16 kHz.
+
+    Together they are what the whole would be, however it is cut.
+
+    Args:
+        sampling_rate: of the chunks, in Hz
+
+    Raises:
+        ValueError: if the rate is no number above 0
+
+    >>> resampler = Resampler(8000)
+    >>> pieces = [resampler.push(np.ones(100)), resampler.push(np.ones(60)), resampler.finish()]
+    >>> sum(map(len, pieces))
+    320
+    """
+
+    def __init__(self, sampling_rate: int) -> None:
+        import soxr
+
+        self._rate = sampling_rate
+        _from_array(_NOTHING, sampling_rate)
+        self._stream: Any = None
+        if sampling_rate != SAMPLE_RATE:
+            self._stream = soxr.ResampleStream(
+                sampling_rate, SAMPLE_RATE, 1, dtype="float32", quality=RESAMPLING
+            )
+
+    def push(self, chunk: NDArray[Any]) -> Waveform:
+        """What the next chunk adds, (S,); chunks may be as in `load_audio`.
+
+        Raises:
+            ValueError: for an array of another shape or kind
+        """
+        mono = _average(_from_array(chunk, self._rate)[0])
+        return mono if self._stream is None else self._stream.resample_chunk(mono)
+
+    def finish(self) -> Waveform:
+        """What is left at the end, (S,)."""
+        if self._stream is None:
+            return _NOTHING.copy()
+        return self._stream.resample_chunk(_NOTHING, last=True)
+
+
 def _gather(blocks: Iterable[NDArray[np.float32]], rate: int) -> Waveform:
     """Average channels and resample, block by block; the result is that of one piece."""
     import soxr
 
-    mono = (_average(block) for block in blocks)
-    first, second = next(mono, _NOTHING), next(mono, None)
+    blocks = iter(blocks)
+    first, second = next(blocks, _NOTHING), next(blocks, None)
     if second is None:
-        if rate == SAMPLE_RATE or not len(first):
-            return first
-        return soxr.resample(first, rate, SAMPLE_RATE, quality=RESAMPLING)
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality=RESAMPLING)
+        mono = _average(first)
+        if rate == SAMPLE_RATE or not len(mono):
+            return mono
+        return soxr.resample(mono, rate, SAMPLE_RATE, quality=RESAMPLING)
     whole, filled = _NOTHING.copy(), 0
-    for block in chain([first, second], mono, [None]):
-        piece = stream.resample_chunk(_NOTHING if block is None else block, last=block is None)
+    for piece in _resampled(chain([first, second], blocks), rate):
         whole.resize(filled + len(piece), refcheck=False)  # in place: no second copy
         whole[filled:] = piece
         filled += len(piece)
     return whole
+
+
+def _resampled(blocks: Iterable[NDArray[np.float32]], rate: int) -> Iterator[Waveform]:
+    resampler = Resampler(rate)
+    for block in blocks:
+        yield resampler.push(block)
+    yield resampler.finish()
 
 
 def _average(block: NDArray[np.float32]) -> Waveform:

@@ -22,6 +22,7 @@ from emotion2vec.commands.extract import extract
 from emotion2vec.commands.finetune import finetune
 from emotion2vec.commands.health import health
 from emotion2vec.commands.label import label
+from emotion2vec.commands.listen import listen
 from emotion2vec.commands.models import models
 from emotion2vec.commands.pack import pack
 from emotion2vec.commands.pretrain import pretrain
@@ -29,6 +30,7 @@ from emotion2vec.commands.probe import probe
 from emotion2vec.commands.recognize import recognize
 from emotion2vec.commands.report import report
 from emotion2vec.commands.robustness import robustness
+from emotion2vec.commands.timeline import timeline
 from emotion2vec.commands.transfer import transfer
 
 # Module -> extra that installs it.
@@ -43,6 +45,17 @@ _EXTRAS = {
     "peft": "finetune",
     "pyarrow": "parquet",
     "opensmile": "opensmile",
+    "silero_vad": "vad",
+    "sounddevice": "mic",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "onnx",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
+    "uvicorn": "serve",
+    "gradio": "demo",
+    "ray": "ray",
 }
 
 app = App(
@@ -58,6 +71,8 @@ app = App(
 
 _COMMANDS = (
     recognize,
+    timeline,
+    listen,
     extract,
     models,
     convert,

@@ -231,3 +231,82 @@ def _grid(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figur
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def timeline_figure(
+    outline: tuple[NDArray[Any], NDArray[Any]],
+    segments: Sequence[tuple[float, float, str, float]],
+    tracks: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+    labels: Sequence[str],
+    *,
+    duration: float,
+    title: str = "",
+) -> Figure:
+    """A recording in time: its waveform coloured by label, bands of scores, the confidence.
+
+    Args:
+        outline: times (N,) in seconds, and largest absolute samples (N,)
+        segments: start, end (seconds), label, and score of each segment
+        tracks: edges (n + 1,) in seconds, and scores (n, C), of each segment
+        labels: C names; what is none of them ("unknown") is grey
+        duration: of the recording, in seconds
+        title: of the picture
+    """
+    figure, axes = _stack([1.3, 1.6, 0.8], width=11.0)
+    wave, bands, confidence = axes
+    palette = (*_COLORS[:-1], "#F0E442", "#332288")
+    colors = {label: palette[i % len(palette)] for i, label in enumerate(labels)}
+    times, peaks = outline
+    wave.fill_between(times, -peaks, peaks, color="#c8c8c8", linewidth=0)
+    for start, end, label, _ in segments:
+        color = colors.get(label, "#555555")
+        inside = (times >= start) & (times <= end)
+        wave.fill_between(times, -peaks, peaks, where=inside, color=color, linewidth=0)
+        wave.axvspan(start, end, ymin=0.94, color=color, linewidth=0)
+    for edges, scores in tracks:
+        stacked = np.cumsum(np.repeat(scores, 2, axis=0), axis=1)  # (2 n, C), steps
+        x = np.repeat(edges, 2)[1:-1]
+        below = np.zeros(len(x))
+        for column, label in enumerate(labels):
+            bands.fill_between(x, below, stacked[:, column], color=colors[label], linewidth=0)
+            below = stacked[:, column]
+        confidence.step(edges, np.append(scores.max(axis=1), scores[-1].max()), "k-", where="post")
+    shown = [label for label in labels if any(label == s[2] for s in segments)]
+    for label in [*shown, *(label for label in labels if label not in shown)]:
+        bands.fill_between([], [], color=colors[label], label=label)
+    wave.set(title=title, ylabel="waveform", yticks=[], xlim=(0, duration))
+    limit = max(float(peaks.max(initial=0.0)), 1e-3) * 1.15
+    wave.set_ylim(-limit, limit)
+    bands.set(ylabel="scores", ylim=(0, 1), yticks=[0, 0.5, 1])
+    confidence.set(ylabel="highest", ylim=(0, 1.02), yticks=[0, 0.5, 1], xlabel="time")
+    confidence.grid(alpha=0.3)
+    confidence.xaxis.set_major_formatter(lambda x, _: _minutes(x, duration))
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(*bands.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return figure
+
+
+def _minutes(seconds: float, duration: float) -> str:
+    """Return a time as a clock shows it; seconds alone for short recordings.
+
+    >>> _minutes(75, 600), _minutes(3725, 7200), _minutes(2.5, 10)
+    ('1:15', '1:02:05', '2.5 s')
+    """
+    if duration < 60:
+        return f"{seconds:g} s"
+    whole = round(seconds)
+    if duration < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def _stack(heights: Sequence[float], *, width: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure and axes under each other that share their x axis, of heights in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, sum(heights) + 0.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=list(heights))
+    return figure, list(axes)

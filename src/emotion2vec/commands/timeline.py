@@ -1,0 +1,274 @@
+"""`emotion2vec timeline`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from emotion2vec.commands.output import SOME_FAILED, Format, align, shows_bar
+from emotion2vec.commands.recognizers import names_in, open_recognizer
+
+if TYPE_CHECKING:
+    from emotion2vec.manifest import Record
+    from emotion2vec.recognize import Recognizer
+    from emotion2vec.segments import Turn
+    from emotion2vec.stream import StreamSettings
+    from emotion2vec.timeline import Timeline
+
+PICTURE = "png"
+SETTINGS_NAME = "settings.json"
+
+
+def timeline(
+    *sources: Annotated[str, Parameter(required=True)],
+    model: str | None = None,
+    out: Path | None = None,
+    to: str = "json,csv,png",
+    turns: Path | None = None,
+    labels: str | None = None,
+    abstain: float = 0.0,
+    language: Literal["en", "zh", "both"] = "en",
+    window: float | None = None,
+    hop: float | None = None,
+    switch: float | None = None,
+    lag: float | None = None,
+    pause: float | None = None,
+    threshold: float | None = None,
+    whole: bool = False,
+    format: Format = "table",
+    device: str | None = None,
+    batch_seconds: float = 20.0,
+    quiet: bool = False,
+) -> int:
+    """Say which emotion is when in long recordings.
+
+    emotion2vec timeline meeting.mp3 --out meeting.srt
+
+    emotion2vec timeline 'calls/*.wav' --turns calls.rttm --to json,vtt,png --out timelines
+
+    Speech is found, heard in overlapping windows, and cut where its emotion changes. Hours take the
+    memory of minutes. A recording that cannot be read is told, and the exit code is 3; a run that
+    was killed goes on where it stopped.
+
+    Parameters
+    ----------
+    sources
+        Audio files, folders, globs, lists (.jsonl, .csv, wav.scp); - reads paths from standard
+        input, one a line.
+    model
+        As in emotion2vec recognize.
+    out
+        A file that ends in .json, .csv, .srt, .vtt, .rttm, .txt (Audacity's labels) or .png for one
+        recording, or a folder; without it segments are printed.
+    to
+        What is written into the folder, with commas between: json, csv, srt, vtt, rttm, txt, png.
+    turns
+        RTTM file of who speaks when; each turn is labelled on its own, speech is not detected.
+    labels
+        Only these, with commas between; scores are renormalized over them.
+    abstain
+        Answer "unknown" where a segment's score is lower; 0 never does.
+    language
+        Of the labels.
+    window
+        Seconds that the model hears at a time.
+    hop
+        Seconds from window to window.
+    switch
+        Probability that the emotion changes within a hop; less is smoother.
+    lag
+        Seconds to look ahead before a label is decided.
+    pause
+        Seconds of silence that end speech.
+    threshold
+        Probability from which sound counts as speech.
+    whole
+        Label everything; do not look for speech.
+    format
+        How the answer is printed; "json" is one object a recording.
+    device
+        Where to compute, such as cpu or cuda.
+    batch_seconds
+        Audio in a batch.
+    quiet
+        No progress bar.
+    """
+    from emotion2vec.manifest import find_recordings
+    from emotion2vec.segment_files import read_rttm
+
+    settings = stream_settings(window, hop, switch, lag, pause, threshold, detect_speech=not whole)
+    records = find_recordings(sources)
+    suffixes = _suffixes(out, to, len(records))
+    speakers = None if turns is None else read_rttm(turns)
+    recognizer = open_recognizer(
+        model,
+        labels=labels,
+        quiet=quiet,
+        abstain=abstain,
+        language=language,
+        device=device,
+        batch_seconds=batch_seconds,
+    )
+    folder = out if out is not None and not out.suffix else None
+    if folder is not None:
+        _check_settings(folder, recognizer, settings, model, turns)
+    failed = 0
+    for record in records:
+        files = _files(record, out, suffixes)
+        if folder is not None and all(file.is_file() for file in files):
+            continue
+        try:
+            found = _find(record, recognizer, settings, speakers, quiet=quiet)
+        except (OSError, ValueError) as error:
+            failed += 1
+            _tell(record, str(error), format)
+            continue
+        for file in files:
+            _write(found, file)
+        _print(found, files, format)
+    return SOME_FAILED if failed else 0
+
+
+def stream_settings(
+    window: float | None,
+    hop: float | None,
+    switch: float | None,
+    lag: float | None,
+    pause: float | None,
+    threshold: float | None,
+    *,
+    detect_speech: bool = True,
+) -> StreamSettings:
+    """The settings of a stream, the defaults where nothing was typed."""
+    from emotion2vec.stream import StreamSettings
+
+    typed = {
+        "window_seconds": window,
+        "hop_seconds": hop,
+        "switch": switch,
+        "lag_seconds": lag,
+        "pause_seconds": pause,
+        "threshold": threshold,
+    }
+    given: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
+    return StreamSettings(**given, detect_speech=detect_speech)
+
+
+def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
+    from emotion2vec.segment_files import SEGMENT_FILES
+
+    known = [*SEGMENT_FILES, PICTURE]
+    if out is None:
+        return []
+    if out.suffix:
+        wanted = [out.suffix.removeprefix(".").lower()]
+        if count > 1:
+            raise ValueError(f"--out {out} is one file, for {count} recordings; give a folder.")
+    else:
+        wanted = names_in(to) or []
+    for suffix in wanted:
+        if suffix not in known:
+            raise ValueError(f"{suffix!r} is no kind of file; choose from {', '.join(known)}.")
+    return wanted
+
+
+def _files(record: Record, out: Path | None, suffixes: list[str]) -> list[Path]:
+    if out is None:
+        return []
+    if out.suffix:
+        return [out]
+    return [out / f"{record.key}.{suffix}" for suffix in suffixes]
+
+
+def _find(
+    record: Record,
+    recognizer: Recognizer,
+    settings: StreamSettings,
+    speakers: dict[str, list[Turn]] | None,
+    *,
+    quiet: bool,
+) -> Timeline:
+    from emotion2vec.segment_files import turns_for
+    from emotion2vec.timeline import timeline_of
+
+    if record.start or record.end is not None:
+        raise ValueError(
+            f"{record.key} is a part of {record.path}; timelines are of whole recordings."
+        )
+    turns = None if speakers is None else turns_for(record.key, speakers)
+    bar = shows_bar(quiet=quiet)
+    return timeline_of(record.path, recognizer, settings, turns=turns, key=record.key, progress=bar)
+
+
+def _check_settings(
+    folder: Path,
+    recognizer: Recognizer,
+    settings: StreamSettings,
+    model: str | None,
+    turns: Path | None,
+) -> None:
+    """Write down what a folder's files are made with, or refuse to mix."""
+    from dataclasses import asdict
+
+    from emotion2vec.atomic import atomic_path
+
+    facts = asdict(settings) | {
+        "model": model or "mini",
+        "labels": list(recognizer.labels),
+        "policy": recognizer.policy,
+        "turns": None if turns is None else str(turns),
+    }
+    file = folder / SETTINGS_NAME
+    if file.is_file():
+        there = json.loads(file.read_text(encoding="utf-8"))
+        if there != facts:
+            raise ValueError(
+                f"{folder} holds timelines made with {there}, not {facts}; choose another folder."
+            )
+        return
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(facts, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write(found: Timeline, file: Path) -> None:
+    from emotion2vec.atomic import atomic_path
+    from emotion2vec.segment_files import SEGMENT_FILES
+    from emotion2vec.timeline import draw_timeline
+
+    suffix = file.suffix.removeprefix(".").lower()
+    with atomic_path(file) as temporary:
+        if suffix == PICTURE:
+            draw_timeline(found).savefig(temporary, dpi=130, format=PICTURE)
+        else:
+            temporary.write_text(SEGMENT_FILES[suffix](found), encoding="utf-8")
+
+
+def _print(found: Timeline, files: list[Path], format: Format) -> None:
+    if format == "json":
+        facts = found.to_dict() | {"files": [str(file) for file in files]}
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+        return
+    print(f"{found.key}: {found.duration:.1f} s, {len(found.segments)} segments")
+    if files:
+        print("".join(f"  {file}\n" for file in files), end="", flush=True)
+        return
+    if not found.segments:
+        print("  no speech was found; --whole labels everything.")
+        return
+    rows = [["label", "start", "end", "score", "next"]]
+    for s in found.segments:
+        name = f"{s.speaker}: {s.label}" if s.speaker else s.label
+        others = sorted((-score, label) for label, score in s.scores.items() if label != s.label)
+        following = f"{others[0][1]} {-others[0][0]:.2f}" if others else ""
+        rows.append([name, f"{s.start:.2f}", f"{s.end:.2f}", f"{s.score:.2f}", following])
+    print("\n".join(f"  {line}" for line in align(rows)), flush=True)
+
+
+def _tell(record: Record, error: str, format: Format) -> None:
+    if format == "json":
+        print(json.dumps({"key": record.key, "error": error}, ensure_ascii=False), flush=True)
+    print(f"left out: {record.key}: {error}", file=sys.stderr)
