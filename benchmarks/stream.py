@@ -54,11 +54,13 @@ def run(recognizer: Recognizer, sound: np.ndarray, chunk: int) -> tuple[float, .
 
 
 PEAK = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from emotion2vec import Recognizer
 from emotion2vec.timeline import timeline_of
 timeline = timeline_of(sys.argv[1], Recognizer.from_pretrained(device="cpu"))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not getrusage's, which remembers the process that this one was forked from.
+peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 print(f"{timeline.duration / 60:>8.0f} {peak:>9.0f} {len(timeline.segments):>9}")
 """
 

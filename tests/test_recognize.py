@@ -226,14 +226,14 @@ def test_a_batch_without_memory_is_tried_one_by_one(
     recognizer = Recognizer.from_pretrained(model)
     paths = sorted(tones.glob("*.wav"))
     expected = recognizer(paths)
-    scores, longest = Recognizer._answers, len(load_audio(paths[-1]))
+    scores, longest = Recognizer.answers, len(load_audio(paths[-1]))
 
     def scarce(self: Recognizer, clips: Any) -> Any:
         if len(clips) > 1 or len(clips[0]) == longest:
             raise RuntimeError("out of memory")
         return scores(self, clips)
 
-    monkeypatch.setattr(Recognizer, "_answers", scarce)
+    monkeypatch.setattr(Recognizer, "answers", scarce)
     *found, last = recognizer(paths)
     for ours, theirs in zip(found, expected[:-1], strict=True):
         assert_same(ours, theirs)

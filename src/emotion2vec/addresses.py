@@ -115,20 +115,10 @@ def open_address(address: str) -> Iterator[Path | IO[bytes]]:
     ...     file.read()
     b'whole'
     """
-    try:
-        files, path = open_folder(address)
-        if is_local(files):
-            yield Path(path)
-            return
-        handle = files.open(path, "rb", block_size=BLOCK_BYTES)
-    except ImportError as error:  # of one recording among many, as is what PyAV would be needed for
-        raise ValueError(str(error)) from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{address} is not there; check the address.") from error
-    except ValueError:
-        raise
-    except Exception as error:  # each kind of address has errors of its own
-        raise _unreadable(address, error) from error
+    handle = _opened(address)
+    if isinstance(handle, Path):
+        yield handle
+        return
     with handle:
         if getattr(handle, "size", None) == 0:
             raise ValueError(f"{address} is empty (0 bytes); copy or download it again.")
@@ -139,6 +129,21 @@ def open_address(address: str) -> Iterator[Path | IO[bytes]]:
         finally:
             if watched.error:
                 raise _unreadable(address, watched.error) from watched.error
+
+
+def _opened(address: str) -> Any:
+    """Return the path of what is on this machine, else a file of fsspec's."""
+    try:
+        files, path = open_folder(address)
+        return Path(path) if is_local(files) else files.open(path, "rb", block_size=BLOCK_BYTES)
+    except ImportError as error:  # of one recording among many, as is what PyAV would be needed for
+        raise ValueError(str(error)) from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{address} is not there; check the address.") from error
+    except ValueError:
+        raise
+    except Exception as error:  # each kind of address has errors of its own
+        raise _unreadable(address, error) from error
 
 
 def _unreadable(address: str, error: Exception) -> OSError:

@@ -257,23 +257,30 @@ def _part(frames: int, rate: int, name: str, start: float, end: float | None) ->
     return first, frames if end is None else min(frames, round(end * rate))
 
 
-def read_blocks(source: str | Path | bytes | IO[bytes]) -> Iterator[Waveform]:
-    """The sound in a recording of any length, block by block: (S,) mono at 16 kHz, about a minute.
+def read_blocks(
+    source: str | Path | bytes | IO[bytes], *, block_seconds: float = BLOCK_SECONDS
+) -> Iterator[Waveform]:
+    """The sound in a recording of any length, block by block: (S,) mono at 16 kHz.
 
-    Together they are what `load_audio` gives, in memory for one block.
+    Together they are what `load_audio` gives, in memory for one block. Blocks have about
+    `block_seconds`, those of containers that FFmpeg reads a minute.
 
     Raises:
         FileNotFoundError: if there is no such file
         ValueError: if it is empty, damaged or no audio; what came before has been yielded
     """
     name = str(source) if isinstance(source, str | Path) else f"the {_kind(source)} given"
-    with _decoding(source, name, 0.0, None) as (blocks, rate):
+    with _decoding(source, name, 0.0, None, block_seconds) as (blocks, rate):
         yield from _resampled(blocks, rate)
 
 
 @contextmanager
 def _decoding(
-    source: str | Path | bytes | IO[bytes], name: str, start: float, end: float | None
+    source: str | Path | bytes | IO[bytes],
+    name: str,
+    start: float,
+    end: float | None,
+    block_seconds: float = BLOCK_SECONDS,
 ) -> Iterator[tuple[Iterator[NDArray[np.float32]], int]]:
     """The part asked for, decoded block by block, and its rate."""
     import soundfile
@@ -285,7 +292,8 @@ def _decoding(
                 last = None if end is None else round(end * rate)
                 yield file.blocks(round(start * rate), last), rate
             else:
-                yield _blocks(file, *_part(file.frames, rate, name, start, end)), rate
+                first, last = _part(file.frames, rate, name, start, end)
+                yield _blocks(file, first, last, round(block_seconds * rate)), rate
     except soundfile.LibsndfileError as error:
         raise ValueError(
             f"{name} cannot be decoded as audio ({error}); "
@@ -293,11 +301,11 @@ def _decoding(
         ) from error
 
 
-def _blocks(file: Any, first: int, last: int) -> Iterator[NDArray[np.float32]]:
-    """Samples `first` to `last` of a SoundFile, (S,) or (S, channels), a minute a time."""
+def _blocks(file: Any, first: int, last: int, size: int) -> Iterator[NDArray[np.float32]]:
+    """Samples `first` to `last` of a SoundFile, (S,) or (S, channels), `size` a time."""
     file.seek(first)
     while first < last:
-        block = file.read(min(last - first, BLOCK_SECONDS * file.samplerate), dtype="float32")
+        block = file.read(min(last - first, size), dtype="float32")
         if not len(block):
             return  # cut short: the header promised more
         yield block

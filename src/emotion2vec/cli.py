@@ -30,6 +30,7 @@ from emotion2vec.commands.probe import probe
 from emotion2vec.commands.recognize import recognize
 from emotion2vec.commands.report import report
 from emotion2vec.commands.robustness import robustness
+from emotion2vec.commands.serve import serve
 from emotion2vec.commands.timeline import timeline
 from emotion2vec.commands.transfer import transfer
 
@@ -73,6 +74,7 @@ _COMMANDS = (
     recognize,
     timeline,
     listen,
+    serve,
     extract,
     models,
     convert,

@@ -1,30 +1,32 @@
 """Which emotion is in a recording: `Recognizer`, from a published model or one's own.
 
+torch is imported where a model of it is made, so that models in .onnx files run without.
+
 S samples, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
-from io import TextIOBase
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, cast
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
+from emotion2vec.audio import SAMPLE_RATE, Waveform
 from emotion2vec.batching import Loadable, Outcome, encode_records
-from emotion2vec.classifiers import Classifier, NativeClassifier, to_device
-from emotion2vec.encoding import default_device
-from emotion2vec.loading import load_classifier
+from emotion2vec.config import is_unused
+from emotion2vec.inputs import loadable
+from emotion2vec.label_names import LANGUAGES, find_labels, shown
 from emotion2vec.manifest import Record
-from emotion2vec.model import Emotion2vecClassifier, is_unused
-from emotion2vec.published.hub import MINI
+from emotion2vec.onnx_runtime import OnnxClassifier, is_onnx
+
+if TYPE_CHECKING:
+    from emotion2vec.classifiers import Classifier
+    from emotion2vec.model import Emotion2vecClassifier
 
 UNKNOWN = "unknown"
 """The label where no score reaches `abstain`."""
@@ -32,20 +34,6 @@ UNKNOWN = "unknown"
 BLOCK_RECORDS = 256
 """Recordings whose lengths are looked up, sorted and batched together; answers come in their order.
 Few enough for a first answer soon, enough for batches of like length."""
-
-
-def _split(label: str) -> tuple[str, str]:
-    """Return the Chinese and the English name in a label; twice the label where it has no two."""
-    chinese, slash, english = label.partition("/")
-    return (label, label) if not slash or chinese.isascii() else (chinese, english)
-
-
-LANGUAGES: dict[str, Callable[[str], str]] = {
-    "en": lambda label: _split(label)[1],
-    "zh": lambda label: _split(label)[0],
-    "both": lambda label: label,
-}
-"""What is shown of a published label such as "生气/angry"."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +74,7 @@ class Recognition:
         return f"<Recognition {self.key}: {', '.join(found)}>"
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
     """What the model says of a clip."""
 
     scores: np.ndarray[Any, np.dtype[np.float32]]
@@ -95,53 +83,99 @@ class _Answer(NamedTuple):
     """(K,)"""
 
 
-class _InMemory:
-    """Sound that is no file: bytes, a file object, an array; read once."""
+class Answering(Protocol):
+    """What recognition asks of a model, of torch or not."""
 
-    def __init__(self, source: Any, sampling_rate: Any) -> None:
-        self._source, self._sampling_rate = source, sampling_rate
+    labels: tuple[str, ...]
+    dimensions: tuple[str, ...]
 
-    def num_samples(self) -> int:
-        return len(self._waveform)
+    def answer(self, clips: Sequence[Waveform]) -> Any:
+        """`logits` and `values` of clips (S,) at 16 kHz, each as if it were alone.
 
-    def load(self) -> Waveform:
-        return self._waveform
+        Arrays, or tensors on the CPU.
+        """
 
-    @cached_property
-    def _waveform(self) -> Waveform:
-        source, rate = self._source, self._sampling_rate
-        if isinstance(source, torch.Tensor):
-            source = source.detach().cpu()
-            source = (source.float() if source.is_floating_point() else source).numpy()
-        binary = hasattr(source, "read") and not isinstance(source, TextIOBase)
-        if not binary and not isinstance(source, bytes | np.ndarray):
-            raise ValueError(
-                f"an input is {type(source).__name__}; give a path, bytes, an open binary file, an "
-                "array with its sampling rate, or a list of these."
-            )
-        if isinstance(rate, str):
-            raise ValueError(f"a sampling rate is {rate!r}; give a number in Hz.")
-        return load_audio(source, sampling_rate=rate)
+
+def _on_torch(model: Any, device: str | None) -> Answering:
+    """Return a classifier of torch, or the one in a folder or of a name, on a device."""
+    try:
+        from emotion2vec.classifiers import NativeClassifier, to_device
+        from emotion2vec.encoding import default_device
+        from emotion2vec.loading import load_classifier
+        from emotion2vec.model import Emotion2vecClassifier
+    except ModuleNotFoundError as error:
+        raise _explained(model, error) from error
+    if isinstance(model, str | Path):
+        model = load_classifier(model)
+    made = NativeClassifier(model) if isinstance(model, Emotion2vecClassifier) else model
+    to_device(made, device or default_device())
+    return made
+
+
+def _on_onnx(model: Any, device: str | None) -> Answering:
+    """Return the classifier in an .onnx file; one that is there already stays where it is."""
+    if isinstance(model, OnnxClassifier):
+        return model
+    if isinstance(model, str | Path):
+        return OnnxClassifier(model, device=device)
+    raise ValueError(
+        'runtime is "onnx", the model one of torch; write it with emotion2vec export, or '
+        "emotion2vec.export.export_onnx, and give the file."
+    )
+
+
+RUNTIMES: dict[str, Callable[[Any, str | None], Answering]] = {
+    "torch": _on_torch,
+    "onnx": _on_onnx,
+}
+"""What computes the answers."""
+
+
+def _runtime(model: Any, asked: str | None) -> str:
+    """Return the name of the runtime: as asked, or as the model needs it."""
+    if asked is not None and asked not in RUNTIMES:
+        raise ValueError(f"runtime is {asked!r}; choose one of {', '.join(RUNTIMES)}.")
+    if isinstance(model, OnnxClassifier) or is_onnx(model):
+        if asked == "torch":
+            raise ValueError('the model is of ONNX; leave runtime="torch" out.')
+        return "onnx"
+    return asked or "torch"
+
+
+def _explained(model: Any, error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """Return what to do where torch is missing; any other missing module as it came."""
+    if error.name != "torch":
+        return error
+    name = model if isinstance(model, str | Path) else "this model"
+    return ModuleNotFoundError(
+        f"{name} needs torch, which is not installed: pip install torch, or take an .onnx file, "
+        "which emotion2vec export writes where torch is.",
+        name="torch",
+    )
 
 
 class Recognizer:
     """Recordings in, emotions out.
 
     Args:
-        model: a classifier; ours, or one of `emotion2vec.classifiers`
+        model: a classifier; ours, one of `emotion2vec.classifiers`, an `OnnxClassifier`; or the
+            path of an .onnx file, or the folder or name of another
         labels: only these, as shown or as published; scores are renormalized over them
         abstain: under this score the label is "unknown"
         language: "en", "zh" or "both": what is shown of labels such as "生气/angry"
-        device: where to compute; the accelerator where there is one, if None
+        device: where to compute; the accelerator where there is one, if None; of an .onnx file
+            the CPU, if None, or another of onnxruntime's providers, such as "cuda"
         batch_seconds: audio in a batch: bounds the memory, changes no answer; CPUs are slower with
             more than the default, accelerators faster
+        runtime: "torch", or "onnx" for an .onnx file, which needs no torch; by the model, if None
 
     Raises:
-        ValueError: for an unknown label or language, or an `abstain` outside [0, 1]
+        ValueError: for an unknown label, language or runtime, a runtime that does not fit the
+            model, or an `abstain` outside [0, 1]
 
     Labels that start with "unuse" take no part, as in the published code (FunASR's emotion2vec).
 
-    >>> from emotion2vec import Emotion2vecConfig
+    >>> from emotion2vec import Emotion2vecClassifier, Emotion2vecConfig
     >>> config = Emotion2vecConfig(embed_dim=48, conv_channels=(32,) * 7, labels=("happy", "sad"))
     >>> recognizer = Recognizer(Emotion2vecClassifier(config), abstain=0.9)
     >>> tone = np.sin(np.arange(16000) / 9)
@@ -151,13 +185,14 @@ class Recognizer:
 
     def __init__(
         self,
-        model: Emotion2vecClassifier | Classifier,
+        model: Emotion2vecClassifier | Classifier | OnnxClassifier | str | Path,
         *,
         labels: Sequence[str] | None = None,
         abstain: float = 0.0,
         language: str = "en",
         device: str | None = None,
         batch_seconds: float = 20.0,
+        runtime: str | None = None,
     ) -> None:
         if language not in LANGUAGES:
             raise ValueError(
@@ -165,16 +200,13 @@ class Recognizer:
             )
         if not 0 <= abstain <= 1:
             raise ValueError(f"abstain is {abstain}; give a score from 0 (never) to 1.")
-        self.classifier: Classifier = (
-            NativeClassifier(model) if isinstance(model, Emotion2vecClassifier) else model
-        )
-        to_device(self.classifier, device or default_device())
+        self.classifier = RUNTIMES[_runtime(model, runtime)](model, device)
         self.abstain = abstain
         self.batch_seconds = batch_seconds
         published = self.classifier.labels
         usable = [i for i, label in enumerate(published) if not is_unused(label)]
-        self._columns = usable if labels is None else _find(labels, published, usable)
-        self.labels = _shown([published[i] for i in self._columns], language)
+        self._columns = usable if labels is None else find_labels(labels, published, usable)
+        self.labels = shown([published[i] for i in self._columns], language)
         """as shown, in the order of the model's outputs"""
         self.policy = self._describe(len(usable))
         """how scores become a label, in words"""
@@ -182,7 +214,7 @@ class Recognizer:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path = MINI,
+        name: str | Path | None = None,
         *,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
@@ -192,15 +224,24 @@ class Recognizer:
     ) -> Self:
         """The recognizer around a classifier's folder, a published model, or one on a hub.
 
-        Without a name, emotion2vec-mini, which ships in this package and needs no network. Other
-        arguments as `Emotion2vecClassifier.from_pretrained`; `options` as `Recognizer`.
+        Without a name, emotion2vec-mini, which ships in this package and needs no network. The
+        name of an .onnx file that `emotion2vec export` wrote needs no torch. Other arguments as
+        `Emotion2vecClassifier.from_pretrained`; `options` as `Recognizer`.
 
         Raises:
             FileNotFoundError: if there is no such model, or no network to fetch it
+            ModuleNotFoundError: if torch is not installed, and the model no .onnx file
             ValueError: if the model is an encoder without a classifier
         """
+        if name is not None and _runtime(name, options.get("runtime")) == "onnx":
+            return cls(name, **options)
+        try:
+            from emotion2vec.loading import load_classifier
+            from emotion2vec.published.hub import MINI
+        except ModuleNotFoundError as error:
+            raise _explained(name or "mini", error) from error
         model = load_classifier(
-            name,
+            MINI if name is None else name,
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
@@ -223,9 +264,9 @@ class Recognizer:
         """
         if isinstance(inputs, list):
             return list(self.recognize_all(inputs, sampling_rate=sampling_rate))
-        source = _loadable(inputs, sampling_rate)
+        source = loadable(inputs, sampling_rate)
         clip = source.load()
-        outcome = Outcome(0, self._answers([clip])[0], len(clip) / SAMPLE_RATE)
+        outcome = Outcome(0, self.answers([clip])[0], len(clip) / SAMPLE_RATE)
         return self._recognition("input", source, outcome)
 
     def recognize_all(
@@ -249,11 +290,11 @@ class Recognizer:
         numbered = iter(enumerate(inputs))
         with tqdm(total=len(inputs), desc="recognizing", disable=not progress, delay=1) as bar:
             while block := list(islice(numbered, BLOCK_RECORDS)):
-                sources = [_loadable(item, sampling_rate) for _, item in block]
+                sources = [loadable(item, sampling_rate) for _, item in block]
                 waiting: dict[int, Recognition] = {}
                 due = 0
                 for outcome in encode_records(
-                    sources, self._answers, batch_seconds=self.batch_seconds
+                    sources, self.answers, batch_seconds=self.batch_seconds
                 ):
                     position = outcome.position
                     name = f"input {block[position][0]}"
@@ -269,13 +310,27 @@ class Recognizer:
         """The probability of each label in use, (clips, labels), of clips (S,) at 16 kHz."""
         return self._softmax(self.classifier.answer(clips).logits)
 
-    def _softmax(self, logits: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-        return logits[:, self._columns].softmax(dim=-1).numpy()
+    def fingerprint(self, *more: Iterable[str] | str) -> str:
+        """Eight hex digits that change with the model, and with what else is given."""
+        if isinstance(self.classifier, OnnxClassifier):
+            return self.classifier.fingerprint(*more)
+        from emotion2vec.classifiers import fingerprint
 
-    def _answers(self, clips: Sequence[Waveform]) -> list[_Answer]:
+        return fingerprint(cast("Classifier", self.classifier), *more)
+
+    def _softmax(self, logits: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
+        used = np.asarray(logits, np.float32)[:, self._columns]
+        if not used.size:
+            return used
+        powers = np.exp(used - used.max(axis=1, keepdims=True))
+        scores: np.ndarray[Any, np.dtype[np.float32]] = powers / powers.sum(axis=1, keepdims=True)
+        return scores
+
+    def answers(self, clips: Sequence[Waveform]) -> list[Answer]:
+        """Scores of the labels in use, and values, of clips (S,) at 16 kHz."""
         found = self.classifier.answer(clips)
         scores = self._softmax(found.logits)
-        return [_Answer(*row) for row in zip(scores, found.values.numpy(), strict=True)]
+        return [Answer(*row) for row in zip(scores, np.asarray(found.values), strict=True)]
 
     def _recognition(self, name: str, source: Loadable, outcome: Outcome) -> Recognition:
         part: dict[str, Any] = {"key": name}
@@ -308,43 +363,3 @@ class Recognizer:
         if len(self.labels) < usable:
             text += f", renormalized from {usable}"
         return text + (f"; {UNKNOWN} below {self.abstain:g}" if self.abstain else "")
-
-
-def _shown(published: Sequence[str], language: str) -> tuple[str, ...]:
-    """Return the names of labels in a language; whole where two would be the same."""
-    names = tuple(map(LANGUAGES[language], published))
-    return names if len(set(names)) == len(names) else tuple(published)
-
-
-def _find(wanted: Sequence[str], published: Sequence[str], usable: Sequence[int]) -> list[int]:
-    """Return the positions of labels that are named as published, in English or in Chinese."""
-    if isinstance(wanted, str):
-        raise ValueError(f"labels is {wanted!r}; give a list, such as {wanted.split(',')}.")
-    names: dict[str, int] = {}
-    for i in usable:
-        for show in LANGUAGES.values():
-            names.setdefault(show(published[i]).lower(), i)
-    unknown = [label for label in wanted if label.lower() not in names]
-    if unknown or not wanted:
-        if not usable:
-            raise ValueError("labels are given, but the model answers values; leave them out.")
-        known = ", ".join(LANGUAGES["en"](published[i]) for i in usable)
-        raise ValueError(
-            f"labels has {unknown[0]!r}, which the model does not know; it knows {known}."
-            if unknown
-            else f"labels is empty; choose some of {known}."
-        )
-    return sorted({names[label.lower()] for label in wanted})
-
-
-def _loadable(source: Any, sampling_rate: Any) -> Loadable:
-    """Return something to read for any kind of input; what is wrong with it shows on reading."""
-    if isinstance(source, Record):
-        return source
-    if isinstance(source, str | Path):
-        return Record(key=str(source), path=str(source))
-    if isinstance(source, Mapping):
-        return _InMemory(source.get("array"), source.get("sampling_rate"))
-    if isinstance(source, tuple) and len(source) == 2 and not isinstance(source[0], str | Path):
-        return _InMemory(*source)
-    return _InMemory(source, sampling_rate)

@@ -1,0 +1,1 @@
+"""The HTTP service: recognition, features and timelines for many clients at once."""

@@ -1,0 +1,137 @@
+"""The model behind the service: what is computed for which kind of request.
+
+S samples, T frames, D width.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion2vec.audio import Waveform
+from emotion2vec.recognize import UNKNOWN, Answer, Recognizer
+from emotion2vec.serving.batcher import Batcher
+from emotion2vec.serving.limits import RefusedError
+
+if TYPE_CHECKING:
+    from emotion2vec.backbones import Backbone
+
+
+class ServedModel:
+    """A recognizer, and its encoder's features where it has an encoder.
+
+    Args:
+        recognizer: what answers
+        name: of the model, as clients see it
+    """
+
+    def __init__(self, recognizer: Recognizer, name: str) -> None:
+        self.recognizer, self.name = recognizer, name
+        self.encoder = _encoder(recognizer, name)
+
+    def compute(self, kind: str, clips: list[Waveform]) -> Sequence[Any]:
+        """The answers to clips (S,) at 16 kHz: `Answer`s, or frames (T, D)."""
+        if kind == "recognize":
+            return self.recognizer.answers(clips)
+        assert self.encoder is not None
+        return [encoded.frames for encoded in self.encoder.encode(clips)]
+
+
+def _encoder(recognizer: Recognizer, name: str) -> Backbone | None:
+    """Return the features of the recognizer's own encoder, without a second copy of it."""
+    model = getattr(recognizer.classifier, "model", None)
+    encoder = getattr(model, "encoder", None)
+    if encoder is None:
+        return None
+    from emotion2vec.backbones import encoder_backbone
+
+    return encoder_backbone(encoder, name, device=str(next(encoder.parameters()).device))
+
+
+def recognition(
+    answer: Answer,
+    recognizer: Recognizer,
+    *,
+    labels: Sequence[str] | None = None,
+    abstain: float = 0.0,
+) -> dict[str, Any]:
+    """An answer as clients get it; labels chosen among those in use, scores renormalized.
+
+    Raises:
+        RefusedError: 422 for a label that is not in use
+    """
+    scores = dict(zip(recognizer.labels, map(float, answer.scores), strict=True))
+    policy = recognizer.policy
+    if labels is not None:
+        scores = _chosen(scores, labels)
+        policy = f"highest of {len(scores)} softmax scores, renormalized from {len(answer.scores)}"
+    found: dict[str, Any] = {"label": None, "score": None, "scores": scores}
+    if scores:
+        best = max(scores, key=scores.__getitem__)
+        least = max(abstain, recognizer.abstain)
+        found["score"] = scores[best]
+        found["label"] = best if scores[best] >= least else UNKNOWN
+        if abstain and least == abstain:
+            policy = f"{policy.partition('; ')[0]}; {UNKNOWN} below {abstain:g}"
+    values = zip(recognizer.classifier.dimensions, map(float, answer.values), strict=True)
+    return found | {"dimensions": dict(values), "policy": policy}
+
+
+def _chosen(scores: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
+    by_name = {label.lower(): label for label in scores}
+    unknown = [label for label in labels if label.lower() not in by_name]
+    if unknown:
+        raise RefusedError(
+            422, f"labels has {unknown[0]!r}, which the model does not know; it knows {[*scores]}."
+        )
+    wanted = {by_name[label.lower()] for label in labels}
+    kept = {label: score for label, score in scores.items() if label in wanted}
+    total = sum(kept.values()) or 1.0
+    return {label: score / total for label, score in kept.items()}
+
+
+class BatchedScores:
+    """A recognizer for a timeline in a thread of its own, whose windows go into shared batches.
+
+    Args:
+        recognizer: whose labels and policy these are
+        batcher: of the service
+        loop: in which the batcher runs
+        abstain: under this score a segment is "unknown"
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        batcher: Batcher,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        abstain: float = 0.0,
+    ) -> None:
+        self.labels, self.policy = recognizer.labels, recognizer.policy
+        self.batch_seconds = recognizer.batch_seconds
+        self.abstain = max(abstain, recognizer.abstain)
+        self.stopped = threading.Event()
+        """set by whoever waits no more: the next batch of windows fails"""
+        self._batcher, self._loop = batcher, loop
+
+    def scores(self, clips: Sequence[Waveform]) -> NDArray[np.float32]:
+        """The probability of each label, (clips, labels); from any thread but the loop's.
+
+        Raises:
+            RefusedError: 504 once `stopped` is set
+        """
+        if self.stopped.is_set():
+            raise RefusedError(504, "the answer took too long.")
+
+        async def ask() -> list[Any]:
+            submit: Callable[..., Any] = self._batcher.submit
+            return await asyncio.gather(*(submit("recognize", clip) for clip in clips))
+
+        answers = asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+        return np.stack([answer.scores for answer in answers])
