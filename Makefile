@@ -24,6 +24,8 @@ check: $(VENV)/.dev  ## what CI asks of the code's form
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
 
 format: $(VENV)/.dev  ## mend what can be mended by itself
 	$(BIN)/ruff format .
