@@ -20,6 +20,7 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FLOORS = [
     {
         "config",
+        "addresses",
         "atomic",
         "caches",
         "calibration",
@@ -27,25 +28,34 @@ FLOORS = [
         "filterbank",
         "frame_store",
         "concordance",
+        "label_names",
         "layer_choice",
-        "listings",
         "losses",
         "media",
         "metrics",
+        "onnx_int8",
         "plots",
         "products",
+        "ray_watch",
+        "segments",
         "settings",
+        "smoothing",
+        "demo.looks",
+        "serving.answers",
+        "serving.gauges",
+        "serving.server",
         "reporting.published_scores",
         "reporting.style",
         "pretraining.ablations",
         "published.pickles",
     },
-    {"audio", "comparison", "convolutions", "feature_files", "jsonl", "layers"}
+    {"audio", "comparison", "convolutions", "folders", "jsonl", "layers", "listings"}
     | {"pretraining.masking", "pretraining.order", "pretraining.schedules", "published.reference"}
     | {"reporting.cells"},
-    {"degradations", "handmade", "nonspeech", "reporting.maps"}
+    {"degradations", "feature_files", "handmade", "nonspeech", "onnx_runtime", "reporting.maps"}
+    | {"speech", "serving.batcher", "serving.limits"}
     | {"batching", "manifest", "context", "published.data2vec1", "shards", "weights"},
-    {"coding"}
+    {"coding", "inputs", "serving.requests"}
     | {"corpora.catalog", "corpora.own", "corpora.summary", "corpora.tables"}
     | {"corpus", "published.checkpoints"},
     {"conditions", "pack", "published.convert", "corpora.acted", "corpora.emobox"}
@@ -54,46 +64,57 @@ FLOORS = [
     {"pretrained", "probing.networks", "reporting.tables"},
     {"model", "pretraining.teacher", "probing.heads", "probing.folds", "probing.statistics"}
     | {"reporting.drawings", "reporting.lines"},
-    {"hf", "long", "pretraining.clusters", "pretraining.config"}
+    {"hf", "long", "onnx_graph", "pretraining.clusters", "pretraining.config"}
     | {"pretraining.distributed"}
     | {"probing.protocols", "probing.tasks", "probing.training"}
     | {"reporting.html_tables", "reporting.writers"},
     {"encoding", "speech_encoders", "pretraining.costs", "probing.results", "reporting.page"},
     {"backbones", "classifiers", "reporting.report"},
-    {"extract", "frame_cache", "other_classifiers"},
-    {"loading", "finetuning.config"}
+    {"export", "extract", "frame_cache", "other_classifiers"},
+    {"loading", "ray_actor", "finetuning.config"}
     | {"benchmark.result_files", "probing.probe"}
     | {"pretraining.data", "pretraining.checkpoint", "pretraining.gauges"},
-    {"recognize", "finetuning.augment", "finetuning.objective", "finetuning.splits"}
+    {"ray_extract", "recognize", "finetuning.augment", "finetuning.objective", "finetuning.splits"}
     | {"finetuning.scopes", "finetuning.targets"}
     | {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"benchmark.cells", "benchmark.transfer"}
     | {"probing.baselines", "probing.quick", "probing.report"},
-    {"labelling", "finetuning.batches", "finetuning.card", "finetuning.evaluation"}
+    {"labelling", "stream", "serving.model", "finetuning.batches", "finetuning.card", "finetuning.evaluation"}
     | {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
     {"benchmark.robustness", "finetuning.trainer"}
-    | {"commands.output", "pretraining.plan", "ablation.scores"},
-    {"ablation.work", "ablation.report", "commands.resuming", "finetuning.run"},
+    | {"timeline", "commands.output", "commands.recognizers", "pretraining.plan"}
+    | {"ablation.scores"},
+    {"ablation.work", "ablation.report", "commands.resuming", "finetuning.run"}
+    | {"segment_files", "demo.drawings", "serving.app"},
+    {"demo.findings"},
+    {"demo.panels"},
+    {"demo.page"},
     {
         "commands.ablate",
         "commands.benchmark",
         "commands.convert",
         "commands.corpora",
+        "commands.demo",
         "commands.doctor",
+        "commands.export",
         "commands.extract",
         "commands.finetune",
         "commands.health",
+        "commands.listen",
     }
     | {"commands.label", "commands.models", "commands.pack", "commands.pretrain", "commands.probe"}
-    | {"commands.recognize", "commands.report", "commands.robustness", "commands.transfer"},
+    | {"commands.recognize", "commands.report", "commands.robustness", "commands.transfer"}
+    | {"commands.serve", "commands.timeline"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 EXTRAS = (
-    *("accelerate", "av", "h5py", "matplotlib", "opensmile", "peft", "pyarrow", "sklearn"),
-    *("tensorboard", "tomli_w", "transformers", "umap"),
+    *("accelerate", "av", "fastapi", "gradio", "h5py", "matplotlib", "onnx", "onnxruntime"),
+    *("onnxscript", "opensmile", "peft", "prometheus_client", "pyarrow", "pydantic", "ray"),
+    *("silero_vad", "sklearn", "sounddevice", "starlette", "tensorboard", "tomli_w"),
+    *("transformers", "umap", "uvicorn"),
 )
 
 
@@ -168,6 +189,9 @@ def test_every_module_imports_on_the_core_alone() -> None:
         "pretraining.plan": "accelerate",
         "finetuning.trainer": "transformers",
         "finetuning.run": "transformers",
+        "serving.answers": "pydantic",
+        "serving.requests": "pydantic",
+        "serving.app": "fastapi",
     }
     names = [n for n in map(name_of, MODULES) if n not in (*needs, "__main__", "__init__")]
     script = (

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion2vec.atomic import atomic_path
+from emotion2vec.addresses import is_address
 from emotion2vec.backbones import Backbone
 from emotion2vec.batching import encode_records
 from emotion2vec.encoding import Encoded
 from emotion2vec.feature_files import FORMATS, FeatureFiles, Row
-from emotion2vec.jsonl import read_jsonl, write_jsonl
+from emotion2vec.folders import Folder
+from emotion2vec.jsonl import parse_jsonl, write_jsonl
 from emotion2vec.manifest import Record
 
 LEVELS = ("frame", "utterance", "tokens")
@@ -84,7 +85,7 @@ def _at_level(encoded: Encoded, level: str) -> NDArray[np.float32]:
 
 
 class ExtractionSummary(NamedTuple):
-    """Counts of `extract_to_folder`."""
+    """Counts of `extract_to_folder`, or of `emotion2vec.ray_extract.extract_with_ray`."""
 
     written: int
     skipped: int
@@ -114,7 +115,8 @@ def extract_to_folder(
     Args:
         records: what to read
         backbone: what makes the features
-        out: folder of the files
+        out: folder of the files; for another fsspec address than file:// see
+            `emotion2vec.ray_extract`
         level: as in `extract`
         file_format: "npy" or "npz", a file each; "parquet", files of many rows
         dtype: of the values in files, "float16" or "float32"
@@ -126,30 +128,76 @@ def extract_to_folder(
         ValueError: for an unknown option, a key that comes twice or cannot be a file's name, or a
             folder that holds features of another backbone or with other settings
     """
-    out = Path(out)
-    _check_level(level, backbone)
-    for name, value, known in (("dtype", dtype, DTYPES), ("format", file_format, FORMATS)):
-        if value not in known:
-            raise ValueError(f"the {name} is {value!r}; choose one of {', '.join(known)}.")
-    files: FeatureFiles = FORMATS[file_format](out)
-    _check_keys(records, files)
-    settings = {"backbone": backbone.name, "weights": backbone.fingerprint, "level": level}
-    _check_settings(out, settings | {"format": file_format, "dtype": dtype})
-    index = {row["key"]: row for row in read_jsonl(out / INDEX_NAME)}
-    todo = [record for record in records if not _is_there(record, index, files)]
-    write_jsonl(index.values(), out / INDEX_NAME)  # before the work: a killed run leaves it, too
+    if is_address(out) and not str(out).startswith(("file://", "local://")):
+        raise ValueError(
+            f"out is {out}, and this engine writes into folders only; choose a folder, or take "
+            "the engine that writes to addresses (--engine ray)."
+        )
+    folder = Folder(out)
+    assert folder.local is not None
+    settings = settings_of(backbone, level, file_format, dtype)
+    files: FeatureFiles = FORMATS[file_format](folder.local)
+    index, todo = open_index(records, files, folder, settings)
     failed = 0
     try:
         for features in extract(
             todo, backbone, level=level, batch_seconds=batch_seconds, progress=progress
         ):
-            failed += not _write(features, index[features.key], files, np.dtype(dtype))
+            failed += not write_features(features, index[features.key], files, np.dtype(dtype))
     finally:  # also where the user stops it
         try:
             files.close()
         finally:
-            write_jsonl(index.values(), out / INDEX_NAME)
+            write_index(index, folder)
     return ExtractionSummary(len(todo) - failed, len(records) - len(todo), failed)
+
+
+Index = dict[str, Row]
+"""The lines of index.jsonl, by key."""
+
+
+def settings_of(backbone: Backbone, level: str, file_format: str, dtype: str) -> dict[str, str]:
+    """What a folder of such features holds, as settings.json says it.
+
+    Raises:
+        ValueError: for an option that there is not, or tokens of a backbone without any
+    """
+    _check_level(level, backbone)
+    for name, value, known in (("dtype", dtype, DTYPES), ("format", file_format, FORMATS)):
+        if value not in known:
+            raise ValueError(f"the {name} is {value!r}; choose one of {', '.join(known)}.")
+    settings = {"backbone": backbone.name, "weights": backbone.fingerprint, "level": level}
+    return settings | {"format": file_format, "dtype": dtype}
+
+
+def open_index(
+    records: Sequence[Record], files: FeatureFiles, folder: Folder, settings: dict[str, str]
+) -> tuple[Index, list[Record]]:
+    """The folder's index, a line for each recording in it, and the recordings still to be done.
+
+    Raises:
+        OSError: if the folder cannot be written
+        ValueError: for a key that comes twice or cannot be used, or a folder with other settings
+    """
+    _check_keys(records, files)
+    _check_settings(folder, settings)
+    index: Index = {}
+    if folder.has(INDEX_NAME):
+        with folder.open(INDEX_NAME) as lines:
+            index = {row["key"]: row for row in parse_jsonl(lines)}
+    todo = [record for record in records if not _is_there(record, index, files)]
+    write_index(index, folder)  # before the work: a killed run leaves it, too
+    return index, todo
+
+
+def write_index(index: Index, folder: Folder) -> None:
+    """Write index.jsonl, the whole file or nothing.
+
+    Raises:
+        OSError: if the folder cannot be written
+    """
+    with folder.writing(INDEX_NAME) as path:
+        write_jsonl(index.values(), path)
 
 
 def _check_keys(records: Sequence[Record], files: FeatureFiles) -> None:
@@ -162,29 +210,36 @@ def _check_keys(records: Sequence[Record], files: FeatureFiles) -> None:
         files.find(record.key)
 
 
-def _is_there(record: Record, index: dict[str, Any], files: FeatureFiles) -> bool:
+def _is_there(record: Record, index: Index, files: FeatureFiles) -> bool:
     """Whether a recording has its file; bring its line in the index up to date."""
-    source = {"path": record.path, "start": record.start, "end": record.end}
+    row = row_of(record, files)
     before = index.get(record.key)
-    if before is not None and _place(before) != _place(source):
+    if before is not None and _place(before) != _place(row):
         files.forget(record.key)
+        row = row_of(record, files)
+    index[record.key] = row
+    return row["file"] is not None
+
+
+def row_of(record: Record, files: FeatureFiles) -> Row:
+    """The line of a recording before its features are written, or where they are already."""
     file = files.find(record.key)
-    index[record.key] = {
-        "key": record.key,
-        "file": file,
-        "error": "" if file else NOT_YET,
-        **source,
-    }
-    return file is not None
+    source = {"path": record.path, "start": record.start, "end": record.end}
+    return {"key": record.key, "file": file, "error": "" if file else NOT_YET, **source}
 
 
 def _place(source: Row) -> tuple[str, float, float | None]:
     """Return where sound comes from, however its path is spelled."""
-    return os.path.abspath(source["path"]), source["start"], source["end"]
+    path = source["path"] if is_address(source["path"]) else os.path.abspath(source["path"])
+    return path, source["start"], source["end"]
 
 
-def _write(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[Any]) -> bool:
-    """Write the features of one recording, or its error into its line; whether there are any."""
+def write_features(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[Any]) -> bool:
+    """Write the features of one recording, or its error into its line; whether there are any.
+
+    Raises:
+        OSError: if the folder cannot be written
+    """
     if features.values is None:
         row["error"] = features.error
         return False
@@ -200,18 +255,17 @@ def _write(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[An
     return True
 
 
-def _check_settings(out: Path, settings: dict[str, str]) -> None:
+def _check_settings(out: Folder, settings: dict[str, str]) -> None:
     """Write down what the folder holds, or refuse to mix it with something else."""
-    path = out / SETTINGS_NAME
-    if path.is_file():
-        there = json.loads(path.read_text(encoding="utf-8"))
+    if out.has(SETTINGS_NAME):
+        there = json.loads(out.read(SETTINGS_NAME))
         # A folder's name may change, the fingerprint tells the models apart.
         if there | {"backbone": ""} != settings | {"backbone": ""}:
             raise ValueError(
                 f"{out} holds features made with {there}, not {settings}; choose another folder."
             )
         return
-    with atomic_path(path) as temporary:
+    with out.writing(SETTINGS_NAME) as temporary:
         temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 

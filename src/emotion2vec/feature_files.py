@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec.atomic import atomic_path
+from emotion2vec.folders import Folder
 
 Row = dict[str, Any]
 """A line of the index; whoever writes its values fills in `file` and empties `error`."""
 
 MAX_NAME_BYTES = 249
 """Of 255 that file systems take; the name while writing is 5 longer."""
+
+READERS = 16
+"""Threads that read which keys are in the parts: far away, most of the time is waiting."""
 
 PART_ROWS = 4096
 PART_BYTES = 64 * 2**20
@@ -109,25 +116,44 @@ class NpzFiles(NpyFiles):
 
 
 class ParquetFiles(FeatureFiles):
-    """part-00000.parquet and so on, with a row a recording.
+    """part-00000.parquet and so on, with a row a recording, here or at an fsspec address.
 
     Columns: `key`, `path`, `start`, `end`, `shape`, and `values` as a flat list. Needs the extra
     `parquet`.
+
+    Args:
+        folder: where the parts are
+        task: name of one of many tasks that write to the folder at once: its parts are called
+            part-TASK-00000.parquet, and it knows of no others
     """
 
-    def __init__(self, folder: Path) -> None:
-        import pyarrow.parquet
-
-        self.folder = folder
-        parts = sorted(folder.glob("part-*.parquet"))
-        self.parts = {
-            key: part.name
-            for part in parts
-            for key in pyarrow.parquet.read_table(part, columns=["key"])["key"].to_pylist()
-        }
-        self.next_part = 1 + int(parts[-1].stem.removeprefix("part-")) if parts else 0
+    def __init__(self, folder: Folder | Path, *, task: str = "") -> None:
+        self.folder = folder if isinstance(folder, Folder) else Folder(folder)
+        self.prefix = f"part-{task}-" if task else "part-"
+        parts = list(self._own()) if task else self.folder.names(".parquet")
+        with ThreadPoolExecutor(READERS) as pool:
+            found = zip(parts, pool.map(self._keys, parts), strict=True)
+            self.parts = {key: part for part, keys in found for key in keys}
+        numbers = [re.fullmatch(rf"{self.prefix}(\d+)\.parquet", part) for part in parts]
+        self.next_part = 1 + max((int(n[1]) for n in numbers if n), default=-1)
         self.waiting: list[tuple[Row, NDArray[Any]]] = []
         self.waiting_bytes = 0
+
+    def _name(self, number: int) -> str:
+        return f"{self.prefix}{number:05d}.parquet"
+
+    def _own(self) -> Iterator[str]:
+        """The parts of the task, by asking for them: a listing of a large bucket takes long."""
+        number = 0
+        while self.folder.has(self._name(number)):
+            yield self._name(number)
+            number += 1
+
+    def _keys(self, part: str) -> list[str]:
+        import pyarrow.parquet
+
+        with self.folder.open(part) as file:
+            return list(pyarrow.parquet.read_table(file, columns=["key"])["key"].to_pylist())
 
     def find(self, key: str) -> str | None:
         """As in `FeatureFiles`."""
@@ -137,7 +163,7 @@ class ParquetFiles(FeatureFiles):
         """As in `FeatureFiles`."""
         if key in self.parts:
             raise ValueError(
-                f"the key {key!r} stands for other sound than in {self.folder / self.parts[key]}, "
+                f"the key {key!r} stands for other sound than in {self.folder}/{self.parts[key]}, "
                 "where no single row can be replaced; choose another folder."
             )
 
@@ -150,30 +176,36 @@ class ParquetFiles(FeatureFiles):
 
     def close(self) -> None:
         """As in `FeatureFiles`."""
-        import pyarrow
         import pyarrow.parquet
 
         if not self.waiting:
             return
         rows, values = zip(*self.waiting, strict=True)
-        lengths = np.array([array.size for array in values])
-        flat = pyarrow.array(np.concatenate([array.ravel() for array in values]))
-        offsets = pyarrow.array(np.concatenate([[0], lengths.cumsum()]), pyarrow.int64())
-        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("key", "path")}
-        columns |= {
-            name: pyarrow.array([row[name] for row in rows], pyarrow.float64())
-            for name in ("start", "end")
-        }
-        columns["shape"] = [list(array.shape) for array in values]
-        columns["values"] = pyarrow.LargeListArray.from_arrays(offsets, flat)
-        name = f"part-{self.next_part:05d}.parquet"
-        with atomic_path(self.folder / name) as path:
-            pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        name = self._name(self.next_part)
+        with self.folder.writing(name) as path:
+            pyarrow.parquet.write_table(_table(rows, values), path)
         for row in rows:
             row |= {"file": name, "error": ""}
             self.parts[row["key"]] = name
         self.next_part += 1
         self.waiting, self.waiting_bytes = [], 0
+
+
+def _table(rows: Sequence[Row], values: Sequence[NDArray[Any]]) -> Any:
+    """Return the rows and their values as a pyarrow table."""
+    import pyarrow
+
+    lengths = np.array([array.size for array in values])
+    flat = pyarrow.array(np.concatenate([array.ravel() for array in values]))
+    offsets = pyarrow.array(np.concatenate([[0], lengths.cumsum()]), pyarrow.int64())
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("key", "path")}
+    columns |= {
+        name: pyarrow.array([row[name] for row in rows], pyarrow.float64())
+        for name in ("start", "end")
+    }
+    columns["shape"] = [list(array.shape) for array in values]
+    columns["values"] = pyarrow.LargeListArray.from_arrays(offsets, flat)
+    return pyarrow.table(columns)
 
 
 FORMATS: dict[str, type[Any]] = {"npy": NpyFiles, "npz": NpzFiles, "parquet": ParquetFiles}

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any, NamedTuple
 
+from emotion2vec.addresses import without_scheme
+
 Row = tuple[int, Any]
 """Number of the line; its values by name, or the exception that says what is wrong with it."""
 
@@ -128,6 +130,9 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 }
 """The kinds of lists, by suffix."""
 
+SIBLINGS = {".scp": ("segments", "utt2spk")}
+"""What is read beside a list, where it is there."""
+
 WANTED = {
     ".csv": "needs a path, and a key of its own or a path of its own",
     ".tsv": "needs a path, and a key of its own or a path of its own",
@@ -136,24 +141,24 @@ WANTED = {
 """What a line of each kind must be, where it is not JSON."""
 
 
-def paths_in(file: IO[bytes]) -> list[Path]:
-    r"""Paths, one a line, as `find` prints them; blank lines are passed over.
+def paths_in(file: IO[bytes]) -> list[str]:
+    r"""Paths or addresses, one a line, as `find` prints them; blank lines are passed over.
 
     >>> import io
-    >>> [path.name for path in paths_in(io.BytesIO(b"a.wav\n\nb c.wav\r\n"))]
+    >>> paths_in(io.BytesIO(b"a.wav\n\nb c.wav\r\n"))
     ['a.wav', 'b c.wav']
     """
     lines = (line.rstrip(b"\r") for line in file.read().split(b"\n"))
-    return [Path(os.fsdecode(line)) for line in lines if line.strip()]
+    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 def key_of(path: str | PurePath) -> str:
     """What a path is called where nothing else names it: itself without suffix, never outside.
 
-    >>> key_of("../corpus/s1/a.b.wav"), key_of("/data/a.wav")
-    ('corpus/s1/a.b', 'data/a')
+    >>> key_of("../corpus/s1/a.b.wav"), key_of("/data/a.wav"), key_of("s3://calls/a.wav")
+    ('corpus/s1/a.b', 'data/a', 'calls/a')
     """
-    path = PurePath(path)
+    path = PurePath(without_scheme(str(path)))
     parts = (*path.parent.parts, path.stem)
     return "/".join(part for part in parts if part not in ("", path.anchor, ".."))
 

@@ -8,12 +8,29 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from emotion2vec.addresses import (
+    fetched,
+    find_files,
+    is_address,
+    is_local,
+    open_folder,
+    placed,
+)
 from emotion2vec.audio import AUDIO_SUFFIXES, Waveform, load_audio, num_samples
 from emotion2vec.jsonl import write_jsonl
-from emotion2vec.listings import READERS, WANTED, Line, key_of, lines_of, paths_in, rows_of
+from emotion2vec.listings import (
+    READERS,
+    SIBLINGS,
+    WANTED,
+    Line,
+    key_of,
+    lines_of,
+    paths_in,
+    rows_of,
+)
 
 LABELS = (
     *("emotion", "sentiment", "arousal", "valence", "dominance", "traces", "gender", "intensity"),
@@ -70,7 +87,8 @@ def read_manifest(path: str | Path) -> list[Record]:
 
     .scp: Kaldi's wav.scp, with `segments` and `utt2spk` beside it; commands are refused.
 
-    Relative paths, those in `traces` too, start at the list's folder.
+    Relative paths, those in `traces` too, start at the list's folder. The list may be at an fsspec
+    address, and so may be what it names.
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -83,9 +101,18 @@ def read_manifest(path: str | Path) -> list[Record]:
     >>> read_manifest(manifest)[0].emotion
     'sad'
     """
-    path = Path(path)
+    if not (isinstance(path, str) and is_address(path)):
+        return _read(Path(path), Path(path).parent)
+    with fetched(path, SIBLINGS.get(PurePath(path).suffix.lower(), ())) as copy:
+        try:
+            return _read(copy, path.rpartition("/")[0])
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(copy), path)) from error
+
+
+def _read(path: Path, folder: str | Path) -> list[Record]:
     records: dict[str, Record] = {}
-    broken = _Broken(path)
+    broken = _Broken(path, folder)
     for number, values in rows_of(_checked(path)):
         record = broken.parse(number, values)
         if record and record.key in records:
@@ -104,7 +131,7 @@ def stream_manifest(path: str | Path) -> Iterator[tuple[Line, Record]]:
     As `read_manifest`, but keys may come twice, and broken lines are told when all are read.
     """
     path = Path(path)
-    broken = _Broken(path)
+    broken = _Broken(path, path.parent)
     for line in lines_of(_checked(path)):
         try:
             values = json.loads(line.text)
@@ -125,15 +152,15 @@ def _checked(path: Path) -> Path:
 class _Broken:
     """The broken lines of a list: their number, and what is wrong with the first."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.count, self.first = path, 0, ""
+    def __init__(self, path: Path, folder: str | Path) -> None:
+        self.path, self.folder, self.count, self.first = path, folder, 0, ""
 
     def parse(self, number: int, values: Any) -> Record | None:
         """Return the record of a line; None where the line is broken."""
         try:
             if isinstance(values, Exception):
                 raise values
-            return parse_record(values, self.path.parent)
+            return parse_record(values, self.folder)
         except (ValueError, TypeError, KeyError) as error:
             self.note(number, error)
             return None
@@ -154,8 +181,12 @@ class _Broken:
             )
 
 
-def parse_record(values: Any, folder: Path) -> Record:
+def parse_record(values: Any, folder: str | Path) -> Record:
     """The record that a line of a list describes; its path, if relative, starts at `folder`.
+
+    Args:
+        values: the fields of the line
+        folder: a path or an address; paths that are addresses themselves stay as they are
 
     Raises:
         KeyError: if something is missing
@@ -174,11 +205,11 @@ def parse_record(values: Any, folder: Path) -> Record:
         if isinstance(values.get(name), str | int | float):
             labels.setdefault(name, str(values[name]))
     if "traces" in labels:
-        labels["traces"] = str(folder / labels["traces"])
+        labels["traces"] = placed(labels["traces"], folder)
     speaker = values.get("speaker")
     return Record(
         key=values["key"],
-        path=str(folder / audio),
+        path=placed(audio, folder),
         start=_seconds(values.get("start")) or 0.0,
         end=_seconds(values.get("end")),
         duration=_seconds(values.get("duration", values.get("duration_s"))),
@@ -228,10 +259,12 @@ def row_of(record: Record, folder: Path | None = None) -> dict[str, Any]:
     >>> row_of(Record("a", "/clips/a.wav", end=2.0), Path("/clips"))
     {'key': 'a', 'path': 'a.wav', 'end': 2.0}
     """
-    audio = Path(record.path).absolute()
-    if folder and audio.is_relative_to(folder):
-        audio = audio.relative_to(folder)
-    values: dict[str, Any] = {"key": record.key, "path": audio.as_posix()}
+    values: dict[str, Any] = {"key": record.key, "path": record.path}
+    if not is_address(record.path):
+        audio = Path(record.path).absolute()
+        if folder and audio.is_relative_to(folder):
+            audio = audio.relative_to(folder)
+        values["path"] = audio.as_posix()
     values["start"] = record.start or None
     for name in ("end", "duration", "speaker", "language"):
         values[name] = getattr(record, name)
@@ -244,9 +277,10 @@ def row_of(record: Record, folder: Path | None = None) -> dict[str, Any]:
 def find_recordings(sources: str | Path | Sequence[str | Path]) -> list[Record]:
     """Records for lists (.jsonl, .csv, .scp), audio files, folders (searched deeply) and globs.
 
-    A file's key is its path under the folder or beside the glob's fixed part, without suffix. The
-    source "-" (or /dev/stdin) is standard input: a path a line, which without suffix is the key. A
-    folder without audio but with a wav.scp is Kaldi's.
+    All of them may be fsspec addresses, such as s3://bucket/calls. A file's key is its path under
+    the folder or beside the glob's fixed part, without suffix. The source "-" (or /dev/stdin) is
+    standard input: a path a line, which without suffix is the key. A folder without audio but with
+    a wav.scp is Kaldi's.
 
     Raises:
         FileNotFoundError: if a source names nothing
@@ -278,6 +312,11 @@ def come_twice(count: int, key: str) -> ValueError:
 
 
 def _expand(source: str | Path) -> list[Record]:
+    if isinstance(source, str) and is_address(source):
+        files, local = open_folder(source)
+        if not is_local(files):
+            return _from_address(source)
+        source = local
     path = Path(source)
     if str(source) in ("-", "/dev/stdin"):
         return _from_standard_input()
@@ -305,10 +344,24 @@ def _expand(source: str | Path) -> list[Record]:
 
 
 def _from_standard_input() -> list[Record]:
-    records = [Record(key_of(path), str(path)) for path in paths_in(sys.stdin.buffer)]
+    records = [Record(key_of(path), path) for path in paths_in(sys.stdin.buffer)]
     if not records:
         raise FileNotFoundError("- is standard input, which names nothing; give a path a line.")
     return records
+
+
+def _from_address(address: str) -> list[Record]:
+    if PurePath(address).suffix.lower() in READERS:
+        return read_manifest(address)
+    root, found = find_files(address, AUDIO_SUFFIXES)
+    if not found:
+        raise FileNotFoundError(
+            f"{address} names no audio; check the address (folders are searched for "
+            f"{', '.join(AUDIO_SUFFIXES)})."
+        )
+    prefix = f"{root.rstrip('/')}/"
+    keys = [str(PurePath(path.removeprefix(prefix)).with_suffix("")) for path in found]
+    return [Record(key, path) for key, path in zip(keys, found, strict=True)]
 
 
 def _audio_under(folder: Path) -> list[Path]:

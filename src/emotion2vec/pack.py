@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import re
 import tarfile
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from emotion2vec.atomic import atomic_path
 from emotion2vec.audio import SAMPLE_RATE, check_clip
 from emotion2vec.corpus import Data, open_corpus
+from emotion2vec.folders import Folder
 from emotion2vec.manifest import Record
-from emotion2vec.shards import Shard, find_shards, index_name, is_local, open_folder
+from emotion2vec.shards import Shard, find_shards, index_name
 
 SETTINGS_NAME = "pack.json"
 ERRORS_NAME = "errors.jsonl"
@@ -191,48 +190,34 @@ class _Target:
     """The folder or address that shards go to."""
 
     def __init__(self, out: str | Path) -> None:
-        self.name = str(out)
-        self.files, self.root = open_folder(out)
-        self.files.invalidate_cache()
+        self.folder = Folder(out)
         self.errors: dict[str, str] = {}
 
     def has(self, name: str) -> bool:
-        return bool(self.files.exists(f"{self.root}/{name}"))
-
-    def _read(self, name: str) -> str:
-        return str(self.files.cat_file(f"{self.root}/{name}").decode())
-
-    @contextlib.contextmanager
-    def _writing(self, name: str) -> Iterator[Path]:
-        """A local path; what is written there is in the folder, whole, when the block ends."""
-        if is_local(self.files):
-            with atomic_path(Path(self.root) / name) as path:
-                yield path
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / name
-            self.files.makedirs(self.root, exist_ok=True)
-            self.files.put_file(str(Path(folder) / name), f"{self.root}/{name}")
+        return self.folder.has(name)
 
     def claim(self, settings: dict[str, Any]) -> None:
         """Note what the folder will hold; refuse one that holds something else."""
         if self.has(SETTINGS_NAME):
-            if json.loads(self._read(SETTINGS_NAME)) != settings:
+            if json.loads(self.folder.read(SETTINGS_NAME)) != settings:
                 raise ValueError(
-                    f"{self.name} holds shards of other recordings or made with other settings; "
+                    f"{self.folder} holds shards of other recordings or made with other settings; "
                     f"choose another place ({SETTINGS_NAME} there says which)."
                 )
             if self.has(ERRORS_NAME):
-                rows = [json.loads(line) for line in self._read(ERRORS_NAME).splitlines()]
+                rows = [json.loads(line) for line in self.folder.read(ERRORS_NAME).splitlines()]
                 self.errors = {row["key"]: row["error"] for row in rows}
             return
-        with self._writing(SETTINGS_NAME) as path:
+        with self.folder.writing(SETTINGS_NAME) as path:
             path.write_text(json.dumps(settings) + "\n")
 
     def write(self, name: str, made: Iterable[tuple[Record, Encoded]], to: str) -> None:
         """Write a shard, then its errors, then its list, which says that it is whole."""
         rows = []
-        with self._writing(name) as path, tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        with (
+            self.folder.writing(name) as path,
+            tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar,
+        ):
             for record, (data, samples, error) in made:
                 if error:
                     self.errors[record.key] = error
@@ -243,14 +228,14 @@ class _Target:
                 size = len(data)
                 rows.append({"key": record.key, "offset": offset, "size": size, "samples": samples})
         self.write_errors()
-        with self._writing(index_name(name)) as path:
+        with self.folder.writing(index_name(name)) as path:
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def write_errors(self) -> None:
         """Write why recordings were left out, where some were."""
         if self.errors or self.has(ERRORS_NAME):
             rows = [{"key": key, "error": error} for key, error in self.errors.items()]
-            with self._writing(ERRORS_NAME) as path:
+            with self.folder.writing(ERRORS_NAME) as path:
                 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

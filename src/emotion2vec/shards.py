@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from emotion2vec.addresses import is_address, is_local, open_folder
 from emotion2vec.atomic import atomic_path
 from emotion2vec.audio import Waveform, load_audio
 from emotion2vec.caches import cache_folder
@@ -131,35 +132,6 @@ def index_name(shard: str) -> str:
     'shard-000000.jsonl'
     """
     return f"{shard.removesuffix('.tar')}.jsonl"
-
-
-def is_address(source: str | Path) -> bool:
-    """Whether this is an address for fsspec, and no path.
-
-    >>> is_address("s3://bucket/shards"), is_address("shards")
-    (True, False)
-    """
-    return "://" in str(source)
-
-
-def open_folder(address: str | Path) -> tuple[Any, str]:
-    """The file system of a folder or address, and the folder's path there.
-
-    Raises:
-        ImportError: if fsspec needs a library for it that is not installed
-        ValueError: if fsspec does not know such addresses
-    """
-    import fsspec
-
-    files, root = fsspec.core.url_to_fs(str(address))
-    return files, str(root).rstrip("/")
-
-
-def is_local(files: Any) -> bool:
-    """Whether files of this file system can be opened where they lie."""
-    from fsspec.implementations.local import LocalFileSystem
-
-    return isinstance(files, LocalFileSystem)
 
 
 def find_shards(source: str | Path) -> list[Shard]:

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from emotion2vec.commands.output import Format
-from emotion2vec.commands.recognizers import open_recognizer
-from emotion2vec.commands.timeline import stream_settings
+from emotion2vec.commands.recognizers import open_recognizer, stream_settings
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emotion2vec.recognize import Recognizer
+    from emotion2vec.stream import StreamSettings
 
 DEFAULT_MODEL = (
     "model: mini, small and learned from acted speech (docs/mini.md); --model plus-large fetches "
@@ -41,3 +42,28 @@ def open_recognizer(
     if model is None and not quiet:
         print(DEFAULT_MODEL, file=sys.stderr)
     return Recognizer.from_pretrained(model or MINI, labels=names_in(labels), **options)
+
+
+def stream_settings(
+    window: float | None,
+    hop: float | None,
+    switch: float | None,
+    lag: float | None,
+    pause: float | None,
+    threshold: float | None,
+    *,
+    detect_speech: bool = True,
+) -> StreamSettings:
+    """The settings of a stream, the defaults where nothing was typed."""
+    from emotion2vec.stream import StreamSettings
+
+    typed = {
+        "window_seconds": window,
+        "hop_seconds": hop,
+        "switch": switch,
+        "lag_seconds": lag,
+        "pause_seconds": pause,
+        "threshold": threshold,
+    }
+    given: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
+    return StreamSettings(**given, detect_speech=detect_speech)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from emotion2vec.commands.output import SOME_FAILED, Format, align, shows_bar
-from emotion2vec.commands.recognizers import names_in, open_recognizer
+from emotion2vec.commands.recognizers import names_in, open_recognizer, stream_settings
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
@@ -131,31 +131,6 @@ def timeline(
             _write(found, file)
         _print(found, files, format)
     return SOME_FAILED if failed else 0
-
-
-def stream_settings(
-    window: float | None,
-    hop: float | None,
-    switch: float | None,
-    lag: float | None,
-    pause: float | None,
-    threshold: float | None,
-    *,
-    detect_speech: bool = True,
-) -> StreamSettings:
-    """The settings of a stream, the defaults where nothing was typed."""
-    from emotion2vec.stream import StreamSettings
-
-    typed = {
-        "window_seconds": window,
-        "hop_seconds": hop,
-        "switch": switch,
-        "lag_seconds": lag,
-        "pause_seconds": pause,
-        "threshold": threshold,
-    }
-    given: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
-    return StreamSettings(**given, detect_speech=detect_speech)
 
 
 def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
