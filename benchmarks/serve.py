@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--seconds", type=float, nargs=2, default=(1.0, 3.0))
     args = parser.parse_args()
     bodies = clips(args.requests, *args.seconds)
@@ -96,7 +97,8 @@ def main() -> None:
             model = str(Path(folder) / "base")
             config = replace(Emotion2vecConfig(), labels=tuple("abcdefghi"))
             Emotion2vecClassifier(config).save_pretrained(model)
-        together, alone = Served(model), Served(model, "--no-batching")
+        options = ("--precision", args.precision)
+        together, alone = Served(model, *options), Served(model, "--no-batching", *options)
         ways = {
             f"batched, {args.clients} clients": (together, args.clients),
             f"one by one, {args.clients} clients": (alone, args.clients),
@@ -113,7 +115,7 @@ def main() -> None:
         for service in (together, alone):
             service.process.terminate()
     first = pace[next(iter(ways))]
-    print(f"{args.size}, {os.cpu_count()} cores, clips of {args.seconds} s")
+    print(f"{args.size}, {args.precision}, {os.cpu_count()} cores, clips of {args.seconds} s")
     print(f"{'':<26} {'requests/s':>10} {'p50, s':>7} {'p99, s':>7} {'first is':>9}")
     for name in ways:
         ratio = statistics.median(a / b for a, b in zip(first, pace[name], strict=True))

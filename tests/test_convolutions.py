@@ -150,8 +150,8 @@ def test_products_have_the_gradients_of_the_convolutions(changes: dict[str, Any]
         assert relative_error(mine, expected) <= 1e-10
 
 
-def test_autocast_takes_the_plain_path(encoder: FeatureEncoder) -> None:
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+def test_training_under_autocast_takes_the_plain_path(encoder: FeatureEncoder) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
         assert takes_the_plain_path(encoder, torch.randn(1, 4000))
 
 
@@ -198,3 +198,17 @@ def test_grouped_convolutions(clips: int, num_frames: int, taps: int) -> None:
         assert relative_error(output, expected[0]) <= 1e-5
     with torch.no_grad():
         assert relative_error(torch.cat([layer(clip[None]) for clip in x]), expected[0]) <= 1e-5
+
+
+def test_under_autocast_windows_are_the_convolutions_in_bfloat16() -> None:
+    """`out=` products know nothing of autocast: the windows cast by themselves."""
+    torch.manual_seed(0)
+    encoder, waveform = build(), torch.randn(2, 24_000)
+    with torch.inference_mode():
+        exact = encoder(waveform)
+        with torch.autocast("cpu", torch.bfloat16):
+            windows, plain = encoder(waveform), encoder.forward_convolutions(waveform)
+    assert windows.dtype == plain.dtype == torch.bfloat16
+    scale = exact.abs().max()
+    assert (windows.float() - exact).abs().max() < 0.03 * scale
+    assert (windows.float() - plain.float()).abs().max() < 0.03 * scale

@@ -79,7 +79,8 @@ FLOORS = [
     | {"pretraining.step", "pretraining.monitor", "pretraining.start", "pretraining.health"}
     | {"benchmark.cells", "benchmark.transfer"}
     | {"probing.baselines", "probing.quick", "probing.report"},
-    {"labelling", "stream", "serving.model", "finetuning.batches", "finetuning.card", "finetuning.evaluation"}
+    {"labelling", "stream", "serving.model"}
+    | {"finetuning.batches", "finetuning.card", "finetuning.evaluation"}
     | {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
     {"benchmark.robustness", "finetuning.trainer"}

@@ -321,3 +321,12 @@ def test_batches_are_of_like_length_and_nobody_waits_for_ever() -> None:
     assert found[:6] == [10, 90, 12, 11, 80, 9]
     assert str(found[6]) == "thirteen" and found[7] == 14  # one does not spoil the other's answer
     assert sorted(sizes[0]) == [9, 10, 11, 12] and all(max(s) * len(s) <= 100 for s in sizes)
+
+
+def test_bfloat16_answers_nearly_the_same(recognizer: Recognizer) -> None:
+    exact = client_of(recognizer).post("recognize", files={"file": CLIP.read_bytes()}).json()
+    fast = client_of(recognizer, bfloat16=True)
+    found = fast.post("recognize", files={"file": CLIP.read_bytes()}).json()
+    assert found["label"] == exact["label"]
+    assert found["scores"] == pytest.approx(exact["scores"], abs=0.02)
+    assert found["scores"] != exact["scores"]  # it did compute in it

@@ -17,6 +17,7 @@ from emotion2vec.commands.ablate import ablate
 from emotion2vec.commands.benchmark import benchmark
 from emotion2vec.commands.convert import convert
 from emotion2vec.commands.corpora import corpora
+from emotion2vec.commands.demo import demo
 from emotion2vec.commands.doctor import doctor
 from emotion2vec.commands.extract import extract
 from emotion2vec.commands.finetune import finetune
@@ -75,6 +76,7 @@ _COMMANDS = (
     timeline,
     listen,
     serve,
+    demo,
     extract,
     models,
     convert,

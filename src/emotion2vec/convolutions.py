@@ -122,6 +122,14 @@ def _round_up(rows: int) -> int:
     return -(-rows // step) * step
 
 
+def _computed_in(waveform: Tensor) -> torch.dtype:
+    """Return the type of products: under autocast, which knows nothing of `out=`, its own."""
+    device = waveform.device.type
+    if torch.is_autocast_enabled(device) and waveform.dtype == torch.float32:
+        return torch.get_autocast_dtype(device)
+    return waveform.dtype
+
+
 class FeatureEncoder(nn.Module):
     """Waveform to frames: (B, S) -> (B, T, C), one frame every 20 ms.
 
@@ -157,11 +165,11 @@ class FeatureEncoder(nn.Module):
             waveform: (B, S)
             num_frames: (B,), how many frames of each clip are wanted; the others may be anything
         """
+        if self._can_use_windows(waveform):
+            return self._forward_windows(waveform, num_frames)
         if not self._can_use_products(waveform):
             return self.forward_convolutions(waveform)
-        if torch.is_grad_enabled() or self.log_mel is not None:
-            return self._forward_products(waveform)
-        return self._forward_windows(waveform, num_frames)
+        return self._forward_products(waveform)
 
     def forward_convolutions(self, waveform: Tensor) -> Tensor:
         """Return the frames as the paper's figure has them: (B, S) -> (B, T, C).
@@ -176,6 +184,16 @@ class FeatureEncoder(nn.Module):
     def _inputs(self, waveform: Tensor) -> Tensor:
         """Return what the convolutions see: the waveform (B, S, 1), or log-mel (B, S', bands)."""
         return waveform.unsqueeze(2) if self.log_mel is None else self.log_mel(waveform)
+
+    def _can_use_windows(self, waveform: Tensor) -> bool:
+        """Whether nothing but the numbers is asked for, of convolutions over the waveform."""
+        return (
+            waveform.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and self.log_mel is None
+            and all(isinstance(layer.norm, nn.LayerNorm) for layer in self.layers)
+        )
 
     def _can_use_products(self, waveform: Tensor) -> bool:
         """Whether matrix products give the same: on a CPU, and no norm over the whole clip."""
@@ -199,7 +217,12 @@ class FeatureEncoder(nn.Module):
         """
         config = self.config
         layers = [layer for layer in self.layers if isinstance(layer, ConvLayer)]
-        pieces = [kernel_pieces(layer.conv.weight, taps_a_piece(layer.conv)) for layer in layers]
+        kind = _computed_in(waveform)
+        waveform = waveform.to(kind)
+        pieces = [
+            [piece.to(kind) for piece in kernel_pieces(layer.conv.weight, taps_a_piece(layer.conv))]
+            for layer in layers
+        ]
         samples = (WINDOW_FRAMES - 1) * config.hop_samples + config.min_samples
         memory = self._memory_of_a_window(waveform, samples)
         total = config.num_frames(waveform.shape[1])

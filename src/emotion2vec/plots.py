@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, told apart by colour-blind readers, then two more.
 _COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C564B", "#555555")
 
+NO_LABEL = _COLORS[-1]
+"""The colour of what has no label, such as "unknown"."""
+
 _FEW = 40
 """Points that are drawn one by one; a curve of more is smoothed."""
 
@@ -233,6 +236,16 @@ def _grid(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figur
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
 
 
+def label_colors(labels: Sequence[str]) -> dict[str, str]:
+    """The colour of each label in pictures of time, as #RRGGBB; nine can be told apart.
+
+    >>> label_colors(["sad", "happy"])["sad"]
+    '#0072B2'
+    """
+    palette = (*_COLORS[:-1], "#F0E442", "#332288")
+    return {label: palette[i % len(palette)] for i, label in enumerate(labels)}
+
+
 def timeline_figure(
     outline: tuple[NDArray[Any], NDArray[Any]],
     segments: Sequence[tuple[float, float, str, float]],
@@ -254,12 +267,11 @@ def timeline_figure(
     """
     figure, axes = _stack([1.3, 1.6, 0.8], width=11.0)
     wave, bands, confidence = axes
-    palette = (*_COLORS[:-1], "#F0E442", "#332288")
-    colors = {label: palette[i % len(palette)] for i, label in enumerate(labels)}
+    colors = label_colors(labels)
     times, peaks = outline
     wave.fill_between(times, -peaks, peaks, color="#c8c8c8", linewidth=0)
     for start, end, label, _ in segments:
-        color = colors.get(label, "#555555")
+        color = colors.get(label, NO_LABEL)
         inside = (times >= start) & (times <= end)
         wave.fill_between(times, -peaks, peaks, where=inside, color=color, linewidth=0)
         wave.axvspan(start, end, ymin=0.94, color=color, linewidth=0)

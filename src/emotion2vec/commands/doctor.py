@@ -21,7 +21,7 @@ EXTRAS = {
     "onnx": ("onnxruntime",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
     "serve": ("fastapi", "prometheus-client", "python-multipart", "uvicorn"),
-    "demo": ("gradio", "matplotlib", "silero-vad"),
+    "demo": ("av", "gradio", "matplotlib", "silero-vad"),
     "ray": ("pyarrow", "ray"),
     "modelscope": ("modelscope",),
     "opensmile": ("opensmile",),

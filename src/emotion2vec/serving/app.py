@@ -57,6 +57,7 @@ class Service:
         limits: what is taken from a client
         wait_seconds: how long a batch that is not full waits for more
         batching: whether clips of several requests are computed together
+        bfloat16: as in `ServedModel`
     """
 
     def __init__(
@@ -67,8 +68,9 @@ class Service:
         *,
         wait_seconds: float = 0.0,
         batching: bool = True,
+        bfloat16: bool = False,
     ) -> None:
-        self.model, self.limits = ServedModel(recognizer, name), limits
+        self.model, self.limits = ServedModel(recognizer, name, bfloat16=bfloat16), limits
         self.accepted = self.in_flight = 0
         self.draining = False
         self.gauges = ServiceGauges(
@@ -186,6 +188,7 @@ def create_app(
     token: str | None = None,
     wait_seconds: float = 0.0,
     batching: bool = True,
+    bfloat16: bool = False,
 ) -> FastAPI:
     """The ASGI application; `app.state.service` is its `Service`.
 
@@ -196,13 +199,19 @@ def create_app(
         token: what clients must send as `Authorization: Bearer TOKEN`; anybody may ask, if None
         wait_seconds: how long a batch that is not full waits for more
         batching: whether clips of several requests are computed together
+        bfloat16: as in `ServedModel`
 
     >>> app = create_app(Recognizer.from_pretrained())
     >>> sorted(path for path in app.openapi()["paths"] if path.startswith("/v1"))
     ['/v1/embed', '/v1/recognize', '/v1/timeline']
     """
     service = Service(
-        recognizer, name, limits or Limits(), wait_seconds=wait_seconds, batching=batching
+        recognizer,
+        name,
+        limits or Limits(),
+        wait_seconds=wait_seconds,
+        batching=batching,
+        bfloat16=bfloat16,
     )
 
     @asynccontextmanager

@@ -42,7 +42,7 @@ def run_server(app: FastAPI, *, host: str, port: int) -> None:
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Unlike uvicorn's own, the signal is not raised again at the end: to be told to end is
             # no failure. A second Ctrl-C does not wait.
-            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.force_exit = service.draining and sig == signal.SIGINT
             self.should_exit = True
             service.draining = True  # health checks see it, while accepted requests go on
             logger.info("told to end: %d requests are being answered.", service.in_flight)
