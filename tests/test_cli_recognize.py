@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -139,7 +140,7 @@ def test_errors_come_before_any_work(
         write_tone(tmp_path / name, 0.5)
     (tmp_path / "folder.csv").mkdir()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    monkeypatch.setattr(Recognizer, "_answers", None)
+    monkeypatch.setattr(Recognizer, "answers", None)
     assert call("recognize", "a.wav", "--model", model, *words) == 1
     out, error = capsys.readouterr()
     assert not out and error.startswith("error: ") and message in error and error.count("\n") == 1
@@ -151,7 +152,7 @@ def test_debug_shows_where(
     def broken(*_: Any) -> Any:
         raise KeyError("x")
 
-    monkeypatch.setattr(Recognizer, "_answers", broken)
+    monkeypatch.setattr(Recognizer, "answers", broken)
     words = ["recognize", str(tones), "--model", str(model)]
     assert call(*words) == 1
     error = "error: unexpected KeyError: 'x' (--debug shows where)\n"
@@ -207,13 +208,13 @@ def test_where_a_bar_is_shown(
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many clips each call of the model gets, from now on."""
     counts: list[int] = []
-    scores = Recognizer._answers
+    scores = Recognizer.answers
 
     def counting(self: Recognizer, clips: Any) -> Any:
         counts.append(len(clips))
         return scores(self, clips)
 
-    monkeypatch.setattr(Recognizer, "_answers", counting)
+    monkeypatch.setattr(Recognizer, "answers", counting)
     return counts
 
 
@@ -221,13 +222,13 @@ KILLED = """
 import os, signal, sys
 from emotion2vec import Recognizer
 from emotion2vec.cli import main
-scores, calls = Recognizer._answers, []
+scores, calls = Recognizer.answers, []
 def deadly(self, clips):
     calls.append(clips)
     if len(calls) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return scores(self, clips)
-Recognizer._answers = deadly
+Recognizer.answers = deadly
 main(sys.argv[1:])
 """
 
@@ -266,7 +267,7 @@ def test_only_what_was_asked_alike_is_taken_over(
     out = tmp_path / "o.jsonl"
     words = ["recognize", tones, "--model", model, "--out", out, "--batch-seconds", "0.1"]
     counts = computed(monkeypatch)
-    counting = Recognizer._answers
+    counting = Recognizer.answers
 
     def interrupted(self: Recognizer, clips: Any) -> Any:
         if len(counts) == 7:
@@ -275,10 +276,10 @@ def test_only_what_was_asked_alike_is_taken_over(
 
     def stop_after_seven() -> None:
         counts.clear()
-        monkeypatch.setattr(Recognizer, "_answers", interrupted)
+        monkeypatch.setattr(Recognizer, "answers", interrupted)
         assert call(*words) == 130 and not out.exists()
         counts.clear()
-        monkeypatch.setattr(Recognizer, "_answers", counting)
+        monkeypatch.setattr(Recognizer, "answers", counting)
 
     stop_after_seven()
     for others in (["--labels", "sad,happy"], ["--abstain", "0.5"], ["--language", "zh"]):
@@ -374,5 +375,5 @@ def test_doctor_knows_every_extra() -> None:
     del expected["dev"]
     found = {name: sorted(packages) for name, packages in EXTRAS.items()}
     assert found == {
-        name: sorted(p.split(">")[0] for p in needs) for name, needs in expected.items()
+        name: sorted(re.split(r"[\[>]", p)[0] for p in needs) for name, needs in expected.items()
     }

@@ -84,9 +84,10 @@ FLOORS = [
     | {"benchmark.run", "benchmark.tables", "probing.side_by_side"}
     | {"pretraining.loop", "ablation.grid"},
     {"benchmark.robustness", "finetuning.trainer"}
-    | {"timeline", "commands.output", "commands.recognizers", "pretraining.plan"}
+    | {"timeline", "commands.output", "pretraining.plan"}
     | {"ablation.scores"},
-    {"ablation.work", "ablation.report", "commands.resuming", "finetuning.run"}
+    {"ablation.work", "ablation.report", "commands.recognizers", "commands.resuming"}
+    | {"finetuning.run"}
     | {"segment_files", "demo.drawings", "serving.app"},
     {"demo.findings"},
     {"demo.panels"},

@@ -19,6 +19,7 @@ from emotion2vec.commands.convert import convert
 from emotion2vec.commands.corpora import corpora
 from emotion2vec.commands.demo import demo
 from emotion2vec.commands.doctor import doctor
+from emotion2vec.commands.export import export
 from emotion2vec.commands.extract import extract
 from emotion2vec.commands.finetune import finetune
 from emotion2vec.commands.health import health
@@ -80,6 +81,7 @@ _COMMANDS = (
     extract,
     models,
     convert,
+    export,
     pack,
     pretrain,
     health,

@@ -212,3 +212,12 @@ class Emotion2vecConfig:
             raise ValueError(
                 f"this config has a value of the wrong type ({error}); save the model again."
             ) from error
+
+
+def is_unused(label: str) -> bool:
+    """Whether a label of a published model stands for an output that was never trained.
+
+    >>> is_unused("unuse_0"), is_unused("<unk>")
+    (True, False)
+    """
+    return label.startswith("unuse")

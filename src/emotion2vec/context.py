@@ -38,6 +38,10 @@ class ContextEncoder(nn.Module):
     Source: paper section 3.1; data2vec 2.0's modality encoder from the positional convolution on.
     """
 
+    least_bias: float | None = None
+    """What distance takes off a score at most. None has no such end; an exported model has one, see
+    `emotion2vec.onnx_graph`."""
+
     def __init__(self, config: Emotion2vecConfig) -> None:
         super().__init__()
         self.config = config
@@ -133,7 +137,8 @@ class ContextEncoder(nn.Module):
             index = visible.unsqueeze(-1).expand(-1, -1, features.shape[-1])
             x = features.gather(1, index) + positions.gather(1, index)
         if self.utterance_tokens is not None:
-            tokens = self.utterance_tokens.to(x.dtype).expand(len(x), -1, -1)
+            # Not len(x), which a trace for export would take for a constant.
+            tokens = self.utterance_tokens.to(x.dtype).expand(x.shape[0], -1, -1)
             x = torch.cat([tokens, x], dim=1)
         if self.prenet_norm is not None:
             x = self.prenet_norm(x)
@@ -165,6 +170,8 @@ class ContextEncoder(nn.Module):
         if distances is None or self.alibi_scale is None:
             return padding
         bias = distances * -self.head_slopes(layer).view(1, -1, 1, 1)
+        if self.least_bias is not None:
+            bias = bias.clamp_min(self.least_bias)
         return bias if padding is None else bias + padding
 
     def head_slopes(self, layer: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from emotion2vec.config import Emotion2vecConfig
+from emotion2vec.config import Emotion2vecConfig, is_unused
 from emotion2vec.context import ContextEncoder
 from emotion2vec.convolutions import ConvLayer, FeatureEncoder
 from emotion2vec.layers import (
@@ -336,7 +336,7 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
 
     def answer(self, pooled: Tensor) -> Answers:
         """Logits and values of utterances (B, D)."""
-        nothing = pooled.new_zeros(len(pooled), 0)
+        nothing = pooled.new_zeros(pooled.shape[0], 0)
         logits = nothing if self.classifier is None else self.classifier(pooled)
         values = nothing if self.regressor is None else self.regressor(pooled)
         return Answers(mask_unused(logits, self.config.labels), values)
@@ -345,15 +345,6 @@ class Emotion2vecClassifier(Pretrained, nn.Module):
 def output_layer(width: int, outputs: int) -> nn.Linear | None:
     """A linear layer from (B, width) to (B, outputs); None where there are no outputs."""
     return nn.Linear(width, outputs) if outputs else None
-
-
-def is_unused(label: str) -> bool:
-    """Whether a label of a published model stands for an output that was never trained.
-
-    >>> is_unused("unuse_0"), is_unused("<unk>")
-    (True, False)
-    """
-    return label.startswith("unuse")
 
 
 def mask_unused(logits: Tensor, labels: Sequence[str]) -> Tensor:

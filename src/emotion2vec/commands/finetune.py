@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from emotion2vec.commands.output import SOME_FAILED, Format, align, command_line, tell_left_out
+from emotion2vec.commands.output import (
+    SOME_FAILED,
+    Format,
+    align,
+    command_line,
+    names_in,
+    tell_left_out,
+)
 
 if TYPE_CHECKING:
     from emotion2vec.finetuning.run import FinetuneResult
@@ -103,8 +110,8 @@ def finetune(
     from emotion2vec.settings import parse_override
 
     given: dict[str, Any] = {"scope": scope, "epochs": epochs}
-    given["emotions"] = emotions and [name.strip() for name in emotions.split(",")]
-    given["dimensions"] = dimensions and [name.strip() for name in dimensions.split(",")]
+    given["emotions"] = names_in(emotions)
+    given["dimensions"] = names_in(dimensions)
     overrides = {name: value for name, value in given.items() if value is not None}
     overrides |= dict(parse_override(text) for text in set_ or [])
     lists: list[list[Record]] = [

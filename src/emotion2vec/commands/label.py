@@ -76,7 +76,6 @@ def label(
     quiet
         No progress bar.
     """
-    from emotion2vec.classifiers import fingerprint
     from emotion2vec.labelling import Rules, judge, labelled
     from emotion2vec.manifest import find_recordings, write_manifest
     from emotion2vec.recognize import Recognizer
@@ -87,7 +86,7 @@ def label(
     records = find_recordings(sources)
     recognizer = Recognizer.from_pretrained(teacher, device=device)
     names = _split(views)
-    part = part_path(out, fingerprint(recognizer.classifier, names))
+    part = part_path(out, recognizer.fingerprint(names))
 
     def answer(todo: Sequence[Record]) -> Iterator[dict[str, Any]]:
         return _rows(recognizer, todo, names, batch_seconds, progress=shows_bar(quiet=quiet))

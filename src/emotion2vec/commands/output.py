@@ -71,6 +71,15 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def names_in(text: str | None) -> list[str] | None:
+    """The names between commas, or None.
+
+    >>> names_in("happy, sad")
+    ['happy', 'sad']
+    """
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
 def command_line(command: str, names: Sequence[str], options: Mapping[str, Any]) -> str:
     """The words that repeat a command, quoted for a shell; options that are None are left out.
 

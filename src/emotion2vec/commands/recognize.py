@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,12 @@ from emotion2vec.commands.output import (
     shows_bar,
     text_width,
 )
+from emotion2vec.commands.recognizers import open_recognizer
 from emotion2vec.commands.resuming import part_path, resumed_rows
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
     from emotion2vec.recognize import Recognizer
-
-DEFAULT_MODEL = (
-    "model: mini, small and learned from acted speech (docs/mini.md); --model plus-large fetches "
-    "the published one, 2 GB."
-)
-"""Said where no model is named."""
 
 COLUMNS = ("key", "path", "label", "score", "start", "end", "duration", "error")
 
@@ -61,8 +55,9 @@ def recognize(
         Audio files, folders, globs, lists (.jsonl, .csv, wav.scp); - reads paths from standard
         input, one a line.
     model
-        Folder of a classifier, name of a published one (emotion2vec models), or hub name; without,
-        emotion2vec-mini, which ships in this package and needs no network.
+        Folder of a classifier, name of a published one (emotion2vec models), or hub name; an .onnx
+        file that emotion2vec export wrote, which needs no torch; without, emotion2vec-mini, which
+        ships in this package and needs no network.
     labels
         Only these, with commas between, in English or Chinese; scores are renormalized over them.
     abstain
@@ -74,7 +69,7 @@ def recognize(
     format
         How answers are printed: "json" is one object a line. With --out, how the summary is.
     device
-        Where to compute, such as cpu or cuda.
+        Where to compute, such as cpu or cuda; of an .onnx file, a provider of onnxruntime.
     batch_seconds
         Audio in a batch: bounds the memory, changes no answer. CPUs are slower with more,
         accelerators faster.
@@ -82,19 +77,14 @@ def recognize(
         No progress bar.
     """
     from emotion2vec.manifest import find_recordings
-    from emotion2vec.published.hub import MINI
-    from emotion2vec.recognize import Recognizer
 
     if out is not None and (out.suffix not in (".jsonl", ".csv") or out.is_dir()):
         raise ValueError(f"--out is {out}; give a file that ends in .jsonl or .csv.")
     records = find_recordings(sources)
-    if model is None:
-        model = MINI
-        if not quiet:
-            print(DEFAULT_MODEL, file=sys.stderr)
-    recognizer = Recognizer.from_pretrained(
+    recognizer = open_recognizer(
         model,
-        labels=None if labels is None else [label.strip() for label in labels.split(",")],
+        labels=labels,
+        quiet=quiet,
         abstain=abstain,
         language=language,
         device=device,
@@ -166,10 +156,8 @@ def _table_line(row: Row, *, key_width: int, label_width: int) -> str:
     return f"{key}  {label}  {shown}  {row['duration']:7.2f}  {more}".rstrip()
 
 
-def _part(out: Path, model: str, recognizer: Recognizer) -> Path:
-    from emotion2vec.classifiers import fingerprint
-
-    digest = fingerprint(recognizer.classifier, [model, recognizer.policy], recognizer.labels)
+def _part(out: Path, model: str | None, recognizer: Recognizer) -> Path:
+    digest = recognizer.fingerprint([model or "", recognizer.policy], recognizer.labels)
     return part_path(out, digest)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from emotion2vec.commands.output import names_in
+
 if TYPE_CHECKING:
     from emotion2vec.recognize import Recognizer
     from emotion2vec.stream import StreamSettings
@@ -14,15 +16,6 @@ DEFAULT_MODEL = (
     "the published one, 2 GB."
 )
 """Said where no model is named."""
-
-
-def names_in(text: str | None) -> list[str] | None:
-    """The names between commas, or None.
-
-    >>> names_in("happy, sad")
-    ['happy', 'sad']
-    """
-    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def open_recognizer(
@@ -36,12 +29,11 @@ def open_recognizer(
         quiet: say nothing
         options: as `Recognizer`
     """
-    from emotion2vec.published.hub import MINI
     from emotion2vec.recognize import Recognizer
 
     if model is None and not quiet:
         print(DEFAULT_MODEL, file=sys.stderr)
-    return Recognizer.from_pretrained(model or MINI, labels=names_in(labels), **options)
+    return Recognizer.from_pretrained(model, labels=names_in(labels), **options)
 
 
 def stream_settings(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from emotion2vec.commands.output import SOME_FAILED, Format, align, shows_bar
-from emotion2vec.commands.recognizers import names_in, open_recognizer, stream_settings
+from emotion2vec.commands.output import SOME_FAILED, Format, align, names_in, shows_bar
+from emotion2vec.commands.recognizers import open_recognizer, stream_settings
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record

@@ -243,7 +243,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
         ("recognize", service.recognize, RecognizeRequest, RecognizeAnswer, "Label and scores."),
         ("timeline", service.timeline, TimelineRequest, TimelineAnswer, "Segments in time."),
     ]
-    if service.model.encoder is not None:
+    if service.model.features is not None:
         work.append(("embed", service.embed, EmbedRequest, EmbedAnswer, "Features."))
     for path, answerer, asked, answered, summary in work:
         app.add_api_route(

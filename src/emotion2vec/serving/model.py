@@ -9,18 +9,19 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion2vec.audio import Waveform
+from emotion2vec.onnx_runtime import OnnxClassifier
 from emotion2vec.recognize import UNKNOWN, Answer, Recognizer
 from emotion2vec.serving.batcher import Batcher
 from emotion2vec.serving.limits import RefusedError
 
-if TYPE_CHECKING:
-    from emotion2vec.backbones import Backbone
+Features = Callable[[Sequence[Waveform]], list[NDArray[np.float32]]]
+"""clips (S,) -> frames (T, D) of each"""
 
 
 class ServedModel:
@@ -38,8 +39,8 @@ class ServedModel:
 
     def __init__(self, recognizer: Recognizer, name: str, *, bfloat16: bool = False) -> None:
         self.recognizer, self.name, self.bfloat16 = recognizer, name, bfloat16
-        self.encoder = _encoder(recognizer, name)
-        if bfloat16 and self.encoder is None:
+        self.features = _features(recognizer, name)
+        if bfloat16 and isinstance(recognizer.classifier, OnnxClassifier):
             raise ValueError(f"{name} does not compute in bfloat16; leave the precision out.")
 
     def compute(self, kind: str, clips: list[Waveform]) -> Sequence[Any]:
@@ -47,8 +48,8 @@ class ServedModel:
         with self._precision():
             if kind == "recognize":
                 return self.recognizer.answers(clips)
-            assert self.encoder is not None
-            return [encoded.frames for encoded in self.encoder.encode(clips)]
+            assert self.features is not None
+            return self.features(clips)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self.bfloat16:
@@ -60,15 +61,18 @@ class ServedModel:
         return torch.autocast(device.type, torch.bfloat16)
 
 
-def _encoder(recognizer: Recognizer, name: str) -> Backbone | None:
-    """Return the features of the recognizer's own encoder, without a second copy of it."""
-    model = getattr(recognizer.classifier, "model", None)
-    encoder = getattr(model, "encoder", None)
+def _features(recognizer: Recognizer, name: str) -> Features | None:
+    """Return what makes frames with the recognizer's own encoder, without a second copy of it."""
+    classifier: Any = recognizer.classifier
+    if isinstance(classifier, OnnxClassifier):
+        return classifier.frames
+    encoder = getattr(getattr(classifier, "model", None), "encoder", None)
     if encoder is None:
         return None
     from emotion2vec.backbones import encoder_backbone
 
-    return encoder_backbone(encoder, name, device=str(next(encoder.parameters()).device))
+    backbone = encoder_backbone(encoder, name, device=str(next(encoder.parameters()).device))
+    return lambda clips: [encoded.frames for encoded in backbone.encode(clips)]
 
 
 def recognition(
