@@ -20,7 +20,8 @@ RUN pip install -c constraints.txt '.[serve,vad,media]'
 FROM python:3.11-slim-bookworm
 
 # Nothing of the system is needed: soundfile and PyAV bring their libraries.
-RUN useradd --create-home --uid 10001 emotion2vec
+RUN useradd --create-home --uid 10001 emotion2vec \
+    && install -d -o emotion2vec /home/emotion2vec/models
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 HF_HOME=/home/emotion2vec/models
 USER 10001

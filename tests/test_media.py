@@ -14,7 +14,6 @@ import pytest
 from conftest import write_tone
 from numpy.typing import NDArray
 
-from emotion2vec import media
 from emotion2vec.audio import AUDIO_SUFFIXES, load_audio, num_samples
 from emotion2vec.manifest import find_recordings
 from emotion2vec.media import MEDIA_SUFFIXES, PREROLL_SECONDS, MediaFile
@@ -190,9 +189,8 @@ def test_mp4_tells_its_length_without_decoding(tmp_path: Path, decoded: list[int
 def test_blocks_are_short_and_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.m4a", "aac")
     whole = load_audio(path)
-    monkeypatch.setattr(media, "BLOCK_SECONDS", 1)
     with MediaFile(path, "a.m4a") as file:
-        assert [len(block) // 44100 for block in file.blocks(0, None)] == [1, 1, 1, 1, 0]
+        assert [len(block) // 44100 for block in file.blocks(0, None, 1.0)] == [1, 1, 1, 1, 0]
     assert np.abs(load_audio(path) - whole).max() <= 1e-6
 
 

@@ -22,6 +22,8 @@ from emotion2vec.audio import load_audio
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
+from serving_clients import Client, client_of, wav  # noqa: E402
+
 from emotion2vec.serving.app import create_app  # noqa: E402
 from emotion2vec.serving.batcher import Batcher  # noqa: E402
 from emotion2vec.serving.limits import Limits  # noqa: E402
@@ -34,39 +36,9 @@ def recognizer() -> Recognizer:
     return Recognizer.from_pretrained(device="cpu")
 
 
-class Client:
-    """Requests to an application in this process."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    def send(self, method: str, path: str, **options: Any) -> Any:
-        async def ask() -> Any:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                return await client.request(method, path, **options)
-
-        return asyncio.run(ask())
-
-    def post(self, path: str, **options: Any) -> Any:
-        return self.send("POST", f"/v1/{path}", **options)
-
-
-def client_of(recognizer: Recognizer, **options: Any) -> Client:
-    limits = Limits(**options.pop("limits", {}))
-    return Client(create_app(recognizer, limits=limits, **options))
-
-
 @pytest.fixture
 def client(recognizer: Recognizer) -> Client:
     return client_of(recognizer)
-
-
-def wav(seconds: float, rate: int = 16_000) -> bytes:
-    file = io.BytesIO()
-    tone = 0.1 * np.sin(np.arange(round(seconds * rate)) / 9)
-    soundfile.write(file, tone, rate, format="WAV")
-    return file.getvalue()
 
 
 def test_a_form_and_json_answer_as_the_recognizer(client: Client, recognizer: Recognizer) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,8 @@ def test_rttm_can_be_read_again(tmp_path: Path) -> None:
         ("SPEAKER a 1 zero 2 <NA> <NA> x", "line 1 is 'SPEAKER a 1 zero"),
         ("SPEAKER a 1 0 -2 <NA> <NA> x", "a turn is SPEAKER file 1 start"),
         ("SPEAKER a 1 nan 2 <NA> <NA> x", "a turn is SPEAKER file 1 start"),
+        ("SPEAKER a 1 inf 2 <NA> <NA> x", "a turn is SPEAKER file 1 start"),
+        ("SPEAKER a 1 0 0 <NA> <NA> x", "with a duration above 0"),
     ],
 )
 def test_broken_turns_are_told(tmp_path: Path, text: str, said: str) -> None:
@@ -107,7 +110,7 @@ def test_a_folder_of_timelines(
     assert re.search(r"talk: \d.\d s, \d segments", told.out)
     assert "left out: broken: " in told.err
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["settings.json", "talk.csv", "talk.json", "talk.png"]
+    assert names == [".settings.json", "talk.csv", "talk.json", "talk.png"]
     assert (out / "talk.png").read_bytes().startswith(b"\x89PNG")
     before = (out / "talk.csv").stat().st_mtime_ns
     assert run(*words) == 3 and (out / "talk.csv").stat().st_mtime_ns == before  # it is there
@@ -157,3 +160,30 @@ def test_listening_to_another_program(talk: Path) -> None:
     assert done.returncode == 0, done.stderr
     segments = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(segments) >= 2 and segments[0]["start"] < 1
+
+
+def test_turns_of_one_recording_are_not_those_of_two(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.rttm").write_text("\ufeffSPEAKER x 1 0.1 1.0 <NA> <NA> anna\r\n", "utf-8")
+    other = CLIPS / "f1-sad-01.ogg"
+    assert run("timeline", talk, other, "--turns", tmp_path / "x.rttm", "--quiet") == 3
+    assert "the speaker turns are of x, none of talk" in capsys.readouterr().err
+    assert run("timeline", talk, "--turns", tmp_path / "x.rttm", "--quiet") == 0
+    assert "anna: " in capsys.readouterr().out
+
+
+def test_a_recording_may_be_called_settings(talk: Path, tmp_path: Path) -> None:
+    shutil.copy(talk, tmp_path / "settings.wav")
+    for _ in range(2):
+        words = ("timeline", tmp_path / "settings.wav", "--out", tmp_path / "out", "--to", "json")
+        assert run(*words, "--quiet") == 0
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["key"] == "settings"
+
+
+def test_names_that_subtitles_would_misread() -> None:
+    odd = Timeline(
+        "a", 1.0, (Segment(0.0, 1.0, "a & b", 0.5, {"a & b": 0.5}, "<NA>\n-->"),), ("a & b",), 0.5
+    )
+    assert "<v &lt;NA&gt; --&gt;>a &amp; b 50%" in SEGMENT_FILES["vtt"](odd)
+    assert SEGMENT_FILES["srt"](odd).splitlines()[2] == "<NA> -->: a & b 50%"

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 
 from emotion2vec.addresses import reachable
 from emotion2vec.media import BLOCK_SECONDS, MEDIA_SUFFIXES, MediaFile
-
-SAMPLE_RATE = 16_000
-"""In Hz: what every published model was trained on."""
+from emotion2vec.resampling import SAMPLE_RATE as SAMPLE_RATE
+from emotion2vec.resampling import Resampler as Resampler
+from emotion2vec.resampling import Waveform as Waveform
+from emotion2vec.resampling import from_array, gather, resampled
 
 MIN_SAMPLES = 400
 """25 ms at 16 kHz: what the first frame of a model sees."""
@@ -31,13 +31,8 @@ AUDIO_SUFFIXES = (
 )
 """What folders are searched for; a file given by name may be called anything."""
 
-RESAMPLING = "VHQ"
-"""soxr's best: flat within 0.02 dB to 7.4 kHz, images below -155 dB; docs/audio.md says why."""
-
 _BLOCK_SAMPLES = 60 * SAMPLE_RATE
 
-Waveform = NDArray[np.float32]
-_NOTHING: Waveform = np.empty(0, np.float32)
 AudioSource = str | Path | bytes | IO[bytes] | NDArray[Any]
 
 
@@ -74,12 +69,12 @@ def load_audio(
     if (end is not None and end <= start) or start < 0:
         raise ValueError(f"{name}: the part from {start} s to {end} s is empty; swap or widen it.")
     if isinstance(source, np.ndarray):
-        array, rate = _from_array(source, sampling_rate)
+        array, rate = from_array(source, sampling_rate)
         part = array[round(start * rate) : None if end is None else round(end * rate)]
-        samples = _gather([part], rate)
+        samples = gather([part], rate)
     else:
         with _decoding(source, name, start, end) as (blocks, rate):
-            samples = _gather(blocks, rate)
+            samples = gather(blocks, rate)
     if check:
         check_clip(samples, name)
     return samples
@@ -175,30 +170,6 @@ def _kind(source: object) -> str:
     return {np.ndarray: "array", bytes: "bytes"}.get(type(source), "file object")
 
 
-def _from_array(source: NDArray[Any], rate: int | None) -> tuple[NDArray[Any], int]:
-    """Return float samples and their rate."""
-    if rate is None or rate <= 0:
-        raise ValueError(
-            f"the array given comes with sampling_rate={rate}; pass its rate in Hz, "
-            f"such as sampling_rate={SAMPLE_RATE}."
-        )
-    if source.ndim not in (1, 2) or (source.ndim == 2 and source.shape[1] > 32):
-        raise ValueError(
-            f"the array given has shape {source.shape}; "
-            "give (samples,) or (samples, channels), transpose it if channels come first."
-        )
-    if source.dtype == np.uint8:
-        return (source.astype(np.float32) - 128.0) / 128.0, rate
-    if np.issubdtype(source.dtype, np.signedinteger):
-        return source.astype(np.float32) / -float(np.iinfo(source.dtype).min), rate
-    if not np.issubdtype(source.dtype, np.floating):
-        raise ValueError(
-            f"the array given holds {source.dtype}; give floats within [-1, 1], signed integers "
-            "or uint8."
-        )
-    return source.astype(np.float32), rate
-
-
 def _check_file(path: Path, name: str) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{name} is not a file; check the path.")
@@ -213,13 +184,17 @@ def _not_audio(name: str, error: Exception) -> ValueError:
     )
 
 
-def _check_header(file: Any, name: str) -> None:
-    """Refuse headers that promise more than a recording can have."""
+def _check_rate(file: Any, name: str) -> None:
     if not 1000 <= file.samplerate <= 1_000_000:
         raise ValueError(
             f"{name} says it has {file.samplerate} samples a second; "
             "sound has 1000 to 1,000,000, write the file again."
         )
+
+
+def _check_header(file: Any, name: str) -> None:
+    """Refuse headers that promise more than a recording can have."""
+    _check_rate(file, name)
     if not 0 <= file.frames < 2**40:  # what an encoder writes that does not know the end
         raise ValueError(
             f"{name} does not say how long it is; decode and write it again, as wav or flac."
@@ -241,7 +216,9 @@ def _open(source: str | Path | bytes | IO[bytes], name: str) -> Any:
     try:
         file = soundfile.SoundFile(handle)
     except (soundfile.LibsndfileError, TypeError):  # TypeError: headerless .raw
-        return MediaFile(source if isinstance(source, str | Path) else handle, name)
+        file = MediaFile(source if isinstance(source, str | Path) else handle, name)
+        _check_rate(file, name)
+        return file
     _check_header(file, name)
     return file
 
@@ -262,8 +239,7 @@ def read_blocks(
 ) -> Iterator[Waveform]:
     """The sound in a recording of any length, block by block: (S,) mono at 16 kHz.
 
-    Together they are what `load_audio` gives, in memory for one block. Blocks have about
-    `block_seconds`, those of containers that FFmpeg reads a minute.
+    Together they are what `load_audio` gives, in memory for one block of about `block_seconds`.
 
     Raises:
         FileNotFoundError: if there is no such file
@@ -271,7 +247,7 @@ def read_blocks(
     """
     name = str(source) if isinstance(source, str | Path) else f"the {_kind(source)} given"
     with _decoding(source, name, 0.0, None, block_seconds) as (blocks, rate):
-        yield from _resampled(blocks, rate)
+        yield from resampled(blocks, rate)
 
 
 @contextmanager
@@ -290,7 +266,7 @@ def _decoding(
             rate = file.samplerate
             if isinstance(file, MediaFile):
                 last = None if end is None else round(end * rate)
-                yield file.blocks(round(start * rate), last), rate
+                yield file.blocks(round(start * rate), last, block_seconds), rate
             else:
                 first, last = _part(file.frames, rate, name, start, end)
                 yield _blocks(file, first, last, round(block_seconds * rate)), rate
@@ -310,80 +286,3 @@ def _blocks(file: Any, first: int, last: int, size: int) -> Iterator[NDArray[np.
             return  # cut short: the header promised more
         yield block
         first += len(block)
-
-
-class Resampler:
-    """Chunks of sound at any rate, (samples,) or (samples, channels), as mono at 16 kHz.
-
-    Together they are what the whole would be, however it is cut.
-
-    Args:
-        sampling_rate: of the chunks, in Hz
-
-    Raises:
-        ValueError: if the rate is no number above 0
-
-    >>> resampler = Resampler(8000)
-    >>> pieces = [resampler.push(np.ones(100)), resampler.push(np.ones(60)), resampler.finish()]
-    >>> sum(map(len, pieces))
-    320
-    """
-
-    def __init__(self, sampling_rate: int) -> None:
-        import soxr
-
-        self._rate = sampling_rate
-        _from_array(_NOTHING, sampling_rate)
-        self._stream: Any = None
-        if sampling_rate != SAMPLE_RATE:
-            self._stream = soxr.ResampleStream(
-                sampling_rate, SAMPLE_RATE, 1, dtype="float32", quality=RESAMPLING
-            )
-
-    def push(self, chunk: NDArray[Any]) -> Waveform:
-        """What the next chunk adds, (S,); chunks may be as in `load_audio`.
-
-        Raises:
-            ValueError: for an array of another shape or kind
-        """
-        mono = _average(_from_array(chunk, self._rate)[0])
-        return mono if self._stream is None else self._stream.resample_chunk(mono)
-
-    def finish(self) -> Waveform:
-        """What is left at the end, (S,)."""
-        if self._stream is None:
-            return _NOTHING.copy()
-        return self._stream.resample_chunk(_NOTHING, last=True)
-
-
-def _gather(blocks: Iterable[NDArray[np.float32]], rate: int) -> Waveform:
-    """Average channels and resample, block by block; the result is that of one piece."""
-    import soxr
-
-    blocks = iter(blocks)
-    first, second = next(blocks, _NOTHING), next(blocks, None)
-    if second is None:
-        mono = _average(first)
-        if rate == SAMPLE_RATE or not len(mono):
-            return mono
-        return soxr.resample(mono, rate, SAMPLE_RATE, quality=RESAMPLING)
-    whole, filled = _NOTHING.copy(), 0
-    for piece in _resampled(chain([first, second], blocks), rate):
-        whole.resize(filled + len(piece), refcheck=False)  # in place: no second copy
-        whole[filled:] = piece
-        filled += len(piece)
-    return whole
-
-
-def _resampled(blocks: Iterable[NDArray[np.float32]], rate: int) -> Iterator[Waveform]:
-    resampler = Resampler(rate)
-    for block in blocks:
-        yield resampler.push(block)
-    yield resampler.finish()
-
-
-def _average(block: NDArray[np.float32]) -> Waveform:
-    """(S,) or (S, channels) -> (S,); a product is 20 times as fast as mean()."""
-    if block.ndim == 1:
-        return np.ascontiguousarray(block)
-    return block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from emotion2vec.audio import RESAMPLING, SAMPLE_RATE, Waveform, load_audio
+from emotion2vec.audio import SAMPLE_RATE, Waveform, load_audio
 from emotion2vec.degradations import active_speech, fit_length, power
+from emotion2vec.resampling import RESAMPLING
 
 SPEECH_DBOV = -26.0
 """Power of active speech that a codec is given, in dB of full scale: corpora differ by 50 dB, and

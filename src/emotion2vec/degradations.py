@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion2vec.audio import MIN_SAMPLES, RESAMPLING, SAMPLE_RATE, Waveform
+from emotion2vec.audio import MIN_SAMPLES, SAMPLE_RATE, Waveform
+from emotion2vec.resampling import RESAMPLING
 
 ACTIVE_DB = 30.0
 """A frame of 20 ms is speech if it is at most so much weaker than the loudest one."""

@@ -127,8 +127,10 @@ class MediaFile:
             return None
         return round(stream.duration * stream.time_base * self.samplerate)
 
-    def blocks(self, first: int, last: int | None) -> Iterator[NDArray[np.float32]]:
-        """Samples `first` to `last` (None for all), (S,) a time, a minute or less each.
+    def blocks(
+        self, first: int, last: int | None, seconds: float = BLOCK_SECONDS
+    ) -> Iterator[NDArray[np.float32]]:
+        """Samples `first` to `last` (None for all), (S,) a time, about `seconds` each.
 
         Raises:
             ValueError: if the stream ends before `first`, or is damaged
@@ -142,7 +144,7 @@ class MediaFile:
             if len(part):
                 parts.append(part)
                 held += len(part)
-            if held >= BLOCK_SECONDS * self.samplerate:
+            if held >= seconds * self.samplerate:
                 yield np.concatenate(parts)
                 done, held, parts = done + held, 0, []
             if stop is not None and number + len(mono) >= stop:
@@ -165,8 +167,10 @@ class MediaFile:
                 number = self._number(frame, expected or 0)
                 if expected is not None and not least < number - expected < most:
                     number = expected
-                if expected is not None and number > expected:
-                    yield expected, np.zeros(number - expected, np.float32)
+                while expected is not None and number > expected:  # a second a time: it may be long
+                    hole = min(number - expected, self.samplerate)
+                    yield expected, np.zeros(hole, np.float32)
+                    expected += hole
                 if frame.sample_rate != self.samplerate:
                     raise ValueError(
                         f"{self.name} changes its sampling rate from {self.samplerate} to "

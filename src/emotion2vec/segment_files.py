@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 from collections.abc import Callable
@@ -13,6 +14,10 @@ from emotion2vec.segments import Turn
 
 if TYPE_CHECKING:
     from emotion2vec.timeline import Timeline
+
+
+LAST_SECONDS = 1e7
+"""Four months: what no recording lasts."""
 
 
 def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
@@ -37,13 +42,17 @@ def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; check the path of the speaker turns.")
     turns: dict[str, list[Turn]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error.reason}); write it as UTF-8.") from None
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words or words[0] != "SPEAKER":
             continue
         try:
             start, duration, speaker = float(words[3]), float(words[4]), words[7]
-            if not (start >= 0 and 0 <= duration < float("inf")):
+            if not (0 <= start <= LAST_SECONDS and 0 <= duration <= LAST_SECONDS):
                 raise ValueError
         except (ValueError, IndexError):
             raise ValueError(
@@ -53,15 +62,22 @@ def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
         if duration:
             turns.setdefault(words[1], []).append(Turn(start, start + duration, speaker))
     if not turns:
-        raise ValueError(f"{path} has no SPEAKER line; give speaker turns as RTTM.")
+        raise ValueError(
+            f"{path} has no SPEAKER line with a duration above 0; give speaker turns as RTTM."
+        )
     return turns
 
 
-def turns_for(key: str, turns: dict[str, list[Turn]]) -> list[Turn]:
-    """The turns of one recording: those under its key or its last part, or the only ones there are.
+def turns_for(key: str, turns: dict[str, list[Turn]], *, only: bool = True) -> list[Turn]:
+    """The turns of one recording, found by its key or the key's last part.
+
+    Args:
+        key: of the recording
+        turns: of `read_rttm`
+        only: no other recording is asked for; then the only turns there are are meant
 
     Raises:
-        ValueError: if there are several recordings and this is none of them
+        ValueError: if they are of other recordings
 
     >>> turns_for("talks/a", {"a": [Turn(0.0, 1.0, "x")], "b": []})
     [Turn(start=0.0, end=1.0, speaker='x')]
@@ -69,7 +85,7 @@ def turns_for(key: str, turns: dict[str, list[Turn]]) -> list[Turn]:
     for name in (key, Path(key).name, Path(key).stem):
         if name in turns:
             return turns[name]
-    if len(turns) > 1:
+    if len(turns) > 1 or not only:
         raise ValueError(
             f"the speaker turns are of {', '.join(sorted(turns)[:5])}, none of {key}; name the "
             "recording as in the RTTM file."
@@ -107,6 +123,7 @@ def _clock(seconds: float, point: str) -> str:
 
 
 def _said(label: str, score: float, speaker: str | None) -> str:
+    label, speaker = " ".join(label.split()), speaker and " ".join(speaker.split())
     return f"{speaker}: {label} {score:.0%}" if speaker else f"{label} {score:.0%}"
 
 
@@ -121,10 +138,19 @@ def _srt(timeline: Timeline) -> str:
 def _vtt(timeline: Timeline) -> str:
     cues = (
         f"{_clock(s.start, '.')} --> {_clock(s.end, '.')}\n"
-        f"{f'<v {s.speaker}>' if s.speaker else ''}{_said(s.label, s.score, None)}\n"
+        f"{_voice(s.speaker)}{html.escape(_said(s.label, s.score, None), quote=False)}\n"
         for s in timeline.segments
     )
     return "\n".join(["WEBVTT\n", *cues])
+
+
+def _voice(speaker: str | None) -> str:
+    """Return WebVTT's tag of who speaks; it has no way to write a > in a name.
+
+    >>> _voice("anna & <ben>")
+    '<v anna &amp; &lt;ben&gt;>'
+    """
+    return f"<v {html.escape(' '.join(speaker.split()), quote=False)}>" if speaker else ""
 
 
 def _rttm(timeline: Timeline) -> str:

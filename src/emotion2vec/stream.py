@@ -10,6 +10,7 @@ S samples, C classes.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,7 +57,7 @@ class StreamSettings:
     def __post_init__(self) -> None:
         ranges = (
             ("window_seconds", MIN_SAMPLES / SAMPLE_RATE, 60.0),
-            ("hop_seconds", 0.05, self.window_seconds),
+            ("hop_seconds", 0.01, 60.0),
             ("switch", 1e-9, 0.5),
             ("lag_seconds", 0.0, 60.0),
             ("pause_seconds", 0.1, 60.0),
@@ -66,6 +67,11 @@ class StreamSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; give a number from {low:g} to {high:g}.")
+        if self.hop_seconds > self.window_seconds:
+            raise ValueError(
+                f"hop_seconds is {self.hop_seconds:g}, more than the window of "
+                f"{self.window_seconds:g} s; what lies between would not be heard."
+            )
 
 
 class _Window(NamedTuple):
@@ -159,12 +165,13 @@ class Stream:
         self._sound: Waveform = np.empty(0, np.float32)
         self._offset = 0  # of the first sample in self._sound
         self._regions: list[_Region] = []
+        self._turns: deque[_Region] = deque()  # those that have not begun, the next one first
         self._queue: list[_Window] = []
         self._latest: NDArray[np.float32] | None = None
         self._finished = False
         self._detector: SpeechDetector | None = None
         if turns is not None:
-            self._regions = [self._region(*turn) for turn in _in_samples(turns)]
+            self._turns.extend(self._region(*turn) for turn in _in_samples(turns))
         elif self.settings.detect_speech:
             self._detector = SpeechDetector(
                 threshold=self.settings.threshold, pause_seconds=self.settings.pause_seconds
@@ -191,24 +198,36 @@ class Stream:
             chunk: (samples,) or (samples, channels), floats within [-1, 1] or signed integers
 
         Raises:
-            ValueError: if it has another shape or kind, or comes after `finish`
+            ValueError: if it has another shape or kind, samples that are not finite, or comes after
+                `finish`
         """
         if self._finished:
             raise ValueError("the stream has been finished; begin a new one.")
-        return self._take(self._resampler.push(chunk))
+        return self._take(self._checked(self._resampler.push(chunk)))
 
     def finish(self) -> list[Segment]:
         """Segments that the end settles; nothing can be pushed afterwards."""
         if self._finished:
             return []
-        found = self._take(self._resampler.finish())
+        found = self._take(self._checked(self._resampler.finish()))
         self._finished = True
         end = self._offset + len(self._sound)
         # The detector takes whole frames: what is left of one counts as the last of them was.
         self.position = end
         for region in self._regions:
             region.end = end if region.end is None else min(region.end, end)
-        return found + self._advance(end, score_all=True)
+        found += self._advance(end)
+        self._score_queue(1)
+        return found + self._settle_all()
+
+    def _checked(self, sound: Waveform) -> Waveform:
+        if not np.isfinite(sound).all():
+            seconds = (self._offset + len(self._sound)) / SAMPLE_RATE
+            raise ValueError(
+                f"the sound has samples that are NaN or infinite after {seconds:.1f} s; write the "
+                "recording again from its source."
+            )
+        return sound
 
     def _take(self, sound: Waveform) -> list[Segment]:
         self._sound = np.concatenate([self._sound, sound])
@@ -218,7 +237,8 @@ class Stream:
             frame = self._sound[first : first + FRAME_SAMPLES]
             self.position += FRAME_SAMPLES
             found += self._advance(self._detect(frame))
-        keep = min([self.position - SAMPLE_RATE, *map(self._needed_from, self._regions)])
+        needed = (self._needed_from(r) for r in self._regions if not r.complete)
+        keep = min([self.position - SAMPLE_RATE, *needed])
         if keep - self._offset > len(self._sound) // 2:  # rarely: it is a copy
             self._sound = self._sound[keep - self._offset :].copy()
             self._offset = keep
@@ -243,15 +263,24 @@ class Stream:
         # A window that ends with the region can begin before the next one in line.
         return region.start + max(region.released - 1, 0) * self._hop
 
-    def _advance(self, certain: int, *, score_all: bool = False) -> list[Segment]:
-        """Release the windows that are complete, score them, settle what can be."""
+    def _advance(self, certain: int) -> list[Segment]:
+        """Begin turns, release the windows that are complete, settle what can be."""
+        while self._turns and self._turns[0].start < self.position:
+            self._regions.append(self._turns.popleft())
         for region in self._regions:
             self._release(region, certain)
-        while self._queue and (score_all or len(self._queue) >= self._batch):
-            windows, self._queue = self._queue[: self._batch], self._queue[self._batch :]
+        return self._settle_all()
+
+    def _score_queue(self, least: int) -> None:
+        """Score windows as long as there are so many."""
+        while len(self._queue) >= least:
+            windows = self._queue[: self._batch]
             scores = self._score([window.clip for window in windows])
+            del self._queue[: self._batch]  # only now: whoever interrupts may go on
             for window, row in zip(windows, scores, strict=True):
                 self._add(window, row)
+
+    def _settle_all(self) -> list[Segment]:
         found = [segment for region in self._regions for segment in self._settle(region)]
         self._regions = [r for r in self._regions if not (r.complete and r.scored == r.released)]
         return found
@@ -277,6 +306,7 @@ class Stream:
         first = start - self._offset
         self._queue.append(_Window(region, start, self._sound[first : first + size].copy()))
         region.released += 1
+        self._score_queue(self._batch)  # at once: many turns may overlap
 
     def _add(self, window: _Window, scores: NDArray[np.float32]) -> None:
         """Add a window's scores to the hops whose middle it covers, most to those in its middle."""

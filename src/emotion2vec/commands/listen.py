@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from emotion2vec.segments import Segment
     from emotion2vec.stream import Stream
+
+    Chunk = NDArray[np.int16] | NDArray[np.float32]
 
 CHUNK_SECONDS = 0.1
 
@@ -87,26 +90,59 @@ def listen(
     """
     from emotion2vec.stream import Stream
 
+    if not 1000 <= rate <= 1_000_000:
+        raise ValueError(f"--rate is {rate}; sound has 1000 to 1,000,000 samples a second.")
     settings = stream_settings(window, hop, switch, lag, pause, threshold)
     recognizer = open_recognizer(
         model, labels=labels, quiet=quiet, abstain=abstain, language=language, device=device
     )
     stream = Stream(recognizer, settings, sampling_rate=rate)
     shows = not quiet and sys.stderr.isatty()
-    chunks = _from_input(rate) if source in ("-", "/dev/stdin") else _from_microphone(source, rate)
+    chunks: Iterator[Chunk] = (
+        _from_input(rate) if source in ("-", "/dev/stdin") else _from_microphone(source, rate)
+    )
     heard = 0
-    try:
-        for chunk in chunks:
+    with _Ending() as ending:
+        while (chunk := ending.next_of(chunks)) is not None:
             _print(stream.push(chunk), format, clear=shows)
             heard += len(chunk)
             if shows:
                 print(f"\r{_now(stream)}", end="", file=sys.stderr, flush=True)
             if seconds is not None and heard >= seconds * rate:
                 break
-    except KeyboardInterrupt:  # the usual way to end it
-        pass
     _print(stream.finish(), format, clear=shows)
     return 0
+
+
+class _Ending:
+    """Ctrl-C, heard between chunks: what is being computed is finished first."""
+
+    def __init__(self) -> None:
+        self.asked = self.waiting = False
+
+    def __enter__(self) -> _Ending:
+        self.before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def _hear(self, number: int, frame: object) -> None:
+        self.asked = True
+        if self.waiting:
+            raise KeyboardInterrupt
+
+    def next_of(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        """The next chunk; None at the end, or once Ctrl-C was pressed."""
+        if self.asked:
+            return None
+        try:
+            self.waiting = True
+            return next(chunks, None)
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self.waiting = False
 
 
 def _from_input(rate: int) -> Iterator[NDArray[np.int16]]:

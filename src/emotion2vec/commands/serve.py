@@ -85,6 +85,8 @@ def serve(
     from emotion2vec.serving.limits import Limits
     from emotion2vec.serving.server import run_server
 
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"--port is {port}; give a number from 0 to 65535.")
     limits = Limits(max_megabytes, max_seconds, max_timeline_seconds, max_requests, timeout)
     token = _token(token_file)
     recognizer = open_recognizer(
@@ -116,7 +118,7 @@ def serve(
 def _token(file: Path | None) -> str | None:
     """Return the token; from a file or the environment, as arguments are seen by all users."""
     if file is None:
-        return os.environ.get(TOKEN) or None
+        return os.environ.get(TOKEN, "").strip() or None
     token = file.read_text(encoding="utf-8").strip()
     if not token:
         raise ValueError(f"{file} is empty; write the token into it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from emotion2vec.timeline import Timeline
 
 PICTURE = "png"
-SETTINGS_NAME = "settings.json"
+SETTINGS_NAME = ".settings.json"
+"""Hidden: no recording is called so."""
 
 
 def timeline(
@@ -113,16 +115,17 @@ def timeline(
         device=device,
         batch_seconds=batch_seconds,
     )
-    folder = out if out is not None and not out.suffix else None
+    folder = out if _is_folder(out) else None
     if folder is not None:
-        _check_settings(folder, recognizer, settings, model, turns)
+        _check_settings(folder, recognizer, settings, turns)
     failed = 0
     for record in records:
         files = _files(record, out, suffixes)
         if folder is not None and all(file.is_file() for file in files):
             continue
         try:
-            found = _find(record, recognizer, settings, speakers, quiet=quiet)
+            turns_of = _turns(record, speakers, only=len(records) == 1)
+            found = _find(record, recognizer, settings, turns_of, quiet=quiet)
         except (OSError, ValueError) as error:
             failed += 1
             _tell(record, str(error), format)
@@ -133,13 +136,17 @@ def timeline(
     return SOME_FAILED if failed else 0
 
 
+def _is_folder(out: Path | None) -> bool:
+    return out is not None and (out.is_dir() or not out.suffix)
+
+
 def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
     from emotion2vec.segment_files import SEGMENT_FILES
 
     known = [*SEGMENT_FILES, PICTURE]
     if out is None:
         return []
-    if out.suffix:
+    if not _is_folder(out):
         wanted = [out.suffix.removeprefix(".").lower()]
         if count > 1:
             raise ValueError(f"--out {out} is one file, for {count} recordings; give a folder.")
@@ -147,34 +154,43 @@ def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
         wanted = names_in(to) or []
     for suffix in wanted:
         if suffix not in known:
-            raise ValueError(f"{suffix!r} is no kind of file; choose from {', '.join(known)}.")
+            hint = "" if _is_folder(out) else " A new folder's name has no dot."
+            raise ValueError(
+                f"{suffix!r} is no kind of file; choose from {', '.join(known)}.{hint}"
+            )
     return wanted
 
 
 def _files(record: Record, out: Path | None, suffixes: list[str]) -> list[Path]:
     if out is None:
         return []
-    if out.suffix:
+    if not _is_folder(out):
         return [out]
     return [out / f"{record.key}.{suffix}" for suffix in suffixes]
+
+
+def _turns(
+    record: Record, speakers: dict[str, list[Turn]] | None, *, only: bool
+) -> list[Turn] | None:
+    from emotion2vec.segment_files import turns_for
+
+    return None if speakers is None else turns_for(record.key, speakers, only=only)
 
 
 def _find(
     record: Record,
     recognizer: Recognizer,
     settings: StreamSettings,
-    speakers: dict[str, list[Turn]] | None,
+    turns: list[Turn] | None,
     *,
     quiet: bool,
 ) -> Timeline:
-    from emotion2vec.segment_files import turns_for
     from emotion2vec.timeline import timeline_of
 
     if record.start or record.end is not None:
         raise ValueError(
             f"{record.key} is a part of {record.path}; timelines are of whole recordings."
         )
-    turns = None if speakers is None else turns_for(record.key, speakers)
     bar = shows_bar(quiet=quiet)
     return timeline_of(record.path, recognizer, settings, turns=turns, key=record.key, progress=bar)
 
@@ -183,7 +199,6 @@ def _check_settings(
     folder: Path,
     recognizer: Recognizer,
     settings: StreamSettings,
-    model: str | None,
     turns: Path | None,
 ) -> None:
     """Write down what a folder's files are made with, or refuse to mix."""
@@ -192,10 +207,10 @@ def _check_settings(
     from emotion2vec.atomic import atomic_path
 
     facts = asdict(settings) | {
-        "model": model or "mini",
+        "model": recognizer.fingerprint(),
         "labels": list(recognizer.labels),
         "policy": recognizer.policy,
-        "turns": None if turns is None else str(turns),
+        "turns": None if turns is None else hashlib.sha256(turns.read_bytes()).hexdigest()[:16],
     }
     file = folder / SETTINGS_NAME
     if file.is_file():
@@ -219,7 +234,8 @@ def _write(found: Timeline, file: Path) -> None:
         if suffix == PICTURE:
             draw_timeline(found).savefig(temporary, dpi=130, format=PICTURE)
         else:
-            temporary.write_text(SEGMENT_FILES[suffix](found), encoding="utf-8")
+            text = SEGMENT_FILES[suffix](found)
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _print(found: Timeline, files: list[Path], format: Format) -> None:

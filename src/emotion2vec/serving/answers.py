@@ -77,6 +77,7 @@ _REASONS = {
     413: "The body or the sound in it is over the limit.",
     415: "The body is neither a form nor JSON.",
     422: "Something in the body is wrong, or it is no sound.",
+    500: "The service failed.",
     503: "Too many requests at once; come again after Retry-After seconds.",
     504: "The answer took too long.",
 }

@@ -1,23 +1,18 @@
-"""The service as an ASGI application: its paths, its door, its errors."""
+"""The service as an ASGI application: its paths."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
-import time
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
-import numpy as np
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
+from fastapi.security import HTTPBearer
 
 from emotion2vec import __version__
-from emotion2vec.audio import SAMPLE_RATE, Waveform
 from emotion2vec.recognize import Recognizer
 from emotion2vec.serving.answers import (
     REFUSALS,
@@ -26,158 +21,15 @@ from emotion2vec.serving.answers import (
     RecognizeAnswer,
     TimelineAnswer,
 )
-from emotion2vec.serving.batcher import Batcher
-from emotion2vec.serving.gauges import ServiceGauges
-from emotion2vec.serving.limits import Limits, RefusedError
-from emotion2vec.serving.model import BatchedScores, ServedModel, recognition
+from emotion2vec.serving.door import Door, add_errors
+from emotion2vec.serving.limits import Limits
 from emotion2vec.serving.requests import (
     EmbedRequest,
     RecognizeRequest,
-    Sound,
     TimelineRequest,
-    read_request,
     schema_of,
 )
-
-logger = logging.getLogger(__name__)
-
-RETRY_SECONDS = 1
-DECODERS = 2
-"""Threads that decode sound, and threads that make timelines."""
-
-Answerer = Callable[[Request], Awaitable[Any]]
-
-
-class Service:
-    """One model, its queue and its counters.
-
-    Args:
-        recognizer: what answers
-        name: of the model, as clients see it
-        limits: what is taken from a client
-        wait_seconds: how long a batch that is not full waits for more
-        batching: whether clips of several requests are computed together
-        bfloat16: as in `ServedModel`
-    """
-
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        name: str,
-        limits: Limits,
-        *,
-        wait_seconds: float = 0.0,
-        batching: bool = True,
-        bfloat16: bool = False,
-    ) -> None:
-        self.model, self.limits = ServedModel(recognizer, name, bfloat16=bfloat16), limits
-        self.accepted = self.in_flight = 0
-        self.draining = False
-        self.gauges = ServiceGauges(
-            lambda: sum(self.batcher.waiting.values()), lambda: self.in_flight
-        )
-        self.batcher = Batcher(
-            self.model.compute,
-            batch_seconds=recognizer.batch_seconds if batching else 0.0,
-            wait_seconds=wait_seconds,
-            observe=self.gauges.batches.observe,
-        )
-        self._decoders = ThreadPoolExecutor(DECODERS, "decoder")
-        self._timelines = ThreadPoolExecutor(DECODERS, "timeline")
-
-    async def close(self) -> None:
-        """Finish what was accepted."""
-        await self.batcher.close()
-        self._decoders.shutdown()
-        self._timelines.shutdown()
-
-    async def recognize(self, request: Request) -> dict[str, Any]:
-        """The answer of `POST /v1/recognize`."""
-        asked, sound = await read_request(request, RecognizeRequest, self.limits)
-        clip = await self._load(sound)
-        answer = await self.batcher.submit("recognize", clip)
-        found = recognition(
-            answer, self.model.recognizer, labels=asked.labels, abstain=asked.abstain
-        )
-        return found | {"duration": len(clip) / SAMPLE_RATE, "model": self.model.name}
-
-    async def embed(self, request: Request) -> dict[str, Any]:
-        """The answer of `POST /v1/embed`."""
-        asked, sound = await read_request(request, EmbedRequest, self.limits)
-        clip = await self._load(sound)
-        frames = await self.batcher.submit("embed", clip)
-        values = frames if asked.level == "frame" else frames.mean(axis=0, dtype=np.float64)
-        return {
-            "level": asked.level,
-            "width": int(frames.shape[1]),
-            "num_frames": len(frames),
-            "embedding": values.astype(float).tolist(),
-            "duration": len(clip) / SAMPLE_RATE,
-            "model": self.model.name,
-        }
-
-    async def timeline(self, request: Request) -> dict[str, Any]:
-        """The answer of `POST /v1/timeline`."""
-        from emotion2vec.segments import Turn
-        from emotion2vec.stream import StreamSettings
-        from emotion2vec.timeline import timeline_of
-
-        asked, sound = await read_request(request, TimelineRequest, self.limits)
-        given = {
-            name: value
-            for name in ("window_seconds", "hop_seconds")
-            if (value := getattr(asked, name)) is not None
-        }
-        try:
-            settings = StreamSettings(**given, detect_speech=not asked.whole)
-        except ValueError as error:
-            raise RefusedError(422, str(error)) from None
-        turns = None
-        if asked.turns is not None:
-            turns = [Turn(turn.start, turn.end, turn.speaker) for turn in asked.turns]
-        loop = asyncio.get_running_loop()
-        scores = BatchedScores(self.model.recognizer, self.batcher, loop)
-
-        def make() -> dict[str, Any]:
-            blocks = sound.blocks(self.limits.timeline_seconds)
-            try:
-                found = timeline_of(blocks, scores, settings, turns=turns, key="sound")  # type: ignore[arg-type]
-            except (ValueError, OSError) as error:
-                raise RefusedError(422, str(error)) from None
-            self.gauges.sound.inc(found.duration)
-            return found.to_dict() | {"model": self.model.name}
-
-        try:
-            return await loop.run_in_executor(self._timelines, make)
-        finally:
-            scores.stopped.set()
-
-    async def _load(self, sound: Sound) -> Waveform:
-        loop = asyncio.get_running_loop()
-        clip = await loop.run_in_executor(self._decoders, sound.load, self.limits.seconds)
-        self.gauges.sound.inc(len(clip) / SAMPLE_RATE)
-        return clip
-
-    async def answer(self, request: Request, answerer: Answerer) -> Any:
-        """Accept a request for work, if there is room, and answer it in time."""
-        if self.in_flight >= self.limits.requests:
-            raise RefusedError(
-                503,
-                f"{self.in_flight} requests are being answered, which is the limit; come again.",
-                retry_seconds=RETRY_SECONDS,
-            )
-        self.gauges.accepted.inc()
-        self.accepted += 1
-        self.in_flight += 1
-        try:
-            return await asyncio.wait_for(answerer(request), self.limits.timeout_seconds)
-        except TimeoutError:
-            raise RefusedError(
-                504,
-                f"the answer took longer than {self.limits.timeout_seconds:g} s; send less sound.",
-            ) from None
-        finally:
-            self.in_flight -= 1
+from emotion2vec.serving.service import Answerer, Service
 
 
 def create_app(
@@ -228,12 +80,15 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # The door looks at it; this is for the document.
+        dependencies=[] if token is None else [Security(HTTPBearer(auto_error=False))],
     )
     app.state.service = service
     _add_work(app, service)
     _add_watching(app, service)
-    _add_errors(app)
-    _add_door(app, service, token)
+    add_errors(app)
+    paths = set(app.openapi()["paths"])
+    app.add_middleware(Door, service=service, token=token, paths=paths)
     return app
 
 
@@ -260,15 +115,34 @@ def _add_work(app: FastAPI, service: Service) -> None:
 
 def _endpoint(service: Service, answerer: Answerer) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        return JSONResponse(await service.answer(request, answerer))
+        answer = await service.answer(request, answerer)
+        # In a thread, as two minutes of frames are 80 MB.
+        content = await asyncio.to_thread(_json_of, answer)
+        return Response(content, media_type="application/json")
 
     return endpoint
 
 
+def _json_of(answer: dict[str, Any]) -> bytes:
+    """Return JSON, made piece by piece where it is long, so that other threads get their turn."""
+    rows = answer.get("embedding", [])
+    if not rows or not isinstance(rows[0], list):
+        return json.dumps(answer, allow_nan=False).encode()
+    rest = json.dumps(answer | {"embedding": None}, allow_nan=False)
+    text = ",".join(json.dumps(row, allow_nan=False) for row in rows)
+    return rest.replace('"embedding": null', f'"embedding": [{text}]', 1).encode()
+
+
 def _add_watching(app: FastAPI, service: Service) -> None:
     """Add what operators look at."""
+    draining: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It ends."}}
 
-    @app.get("/healthz", response_model=Health, summary="Is it alive, and what is it?")
+    @app.get(
+        "/healthz",
+        response_model=Health,
+        responses=draining,
+        summary="Is it alive, and what is it?",
+    )
     async def healthz() -> JSONResponse:
         facts = {
             "status": "draining" if service.draining else "ok",
@@ -279,70 +153,11 @@ def _add_watching(app: FastAPI, service: Service) -> None:
         }
         return JSONResponse(facts, 503 if service.draining else 200)
 
-    @app.get("/metrics", response_class=Response, summary="Counters, for Prometheus.")
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={401: REFUSALS[401]},
+        summary="Counters, for Prometheus.",
+    )
     async def metrics() -> Response:
         return Response(service.gauges.text(), media_type="text/plain; version=0.0.4")
-
-
-def _add_errors(app: FastAPI) -> None:
-    """Answer every error as {"error": "one sentence"}."""
-
-    @app.exception_handler(RefusedError)
-    async def refused(request: Request, error: RefusedError) -> JSONResponse:
-        headers = {} if error.retry_seconds is None else {"Retry-After": str(error.retry_seconds)}
-        return JSONResponse({"error": error.reason}, error.status, headers)
-
-    @app.exception_handler(HTTPException)
-    async def known(request: Request, error: HTTPException) -> JSONResponse:
-        reason = f"{request.method} {request.url.path}: {error.detail}."
-        return JSONResponse({"error": reason}, error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        logger.error("%s %s: %r", request.method, request.url.path, error)
-        return JSONResponse({"error": "the service failed; its log says why."}, 500)
-
-
-def _add_door(app: FastAPI, service: Service, token: str | None) -> None:
-    app.add_middleware(_Door, service=service, token=token, paths=set(app.openapi()["paths"]))
-
-
-class _Door:
-    """What every request passes: the token, the counters."""
-
-    def __init__(self, app: Any, service: Service, token: str | None, paths: set[str]) -> None:
-        self.app, self.service, self.token, self.paths = app, service, token, paths
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 0
-
-        async def counted(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            if self._may_pass(scope):
-                await self.app(scope, receive, counted)
-            else:
-                refusal = JSONResponse(
-                    {"error": "the token is missing or wrong; send Authorization: Bearer TOKEN."},
-                    401,
-                    {"WWW-Authenticate": "Bearer"},
-                )
-                await refusal(scope, receive, counted)
-        finally:
-            path = scope["path"] if scope["path"] in self.paths else "other"
-            self.service.gauges.requests.labels(path, str(status or "gone")).inc()
-            self.service.gauges.seconds.labels(path).observe(time.perf_counter() - start)
-
-    def _may_pass(self, scope: Any) -> bool:
-        if self.token is None or scope["path"] == "/healthz":
-            return True
-        sent = dict(scope["headers"]).get(b"authorization", b"")
-        # In a time that does not tell how much of it is right.
-        return hmac.compare_digest(sent, b"Bearer " + self.token.encode())

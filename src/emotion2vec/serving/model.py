@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -117,6 +118,10 @@ def _chosen(scores: Mapping[str, float], labels: Sequence[str]) -> dict[str, flo
     return {label: score / total for label, score in kept.items()}
 
 
+STOP_SECONDS = 0.2
+"""How soon a timeline that nobody waits for any more notices it."""
+
+
 class BatchedScores:
     """A recognizer for a timeline in a thread of its own, whose windows go into shared batches.
 
@@ -149,11 +154,35 @@ class BatchedScores:
             RefusedError: 504 once `stopped` is set
         """
         if self.stopped.is_set():
-            raise RefusedError(504, "the answer took too long.")
+            raise self._gone()
 
         async def ask() -> list[Any]:
             submit: Callable[..., Any] = self._batcher.submit
             return await asyncio.gather(*(submit("recognize", clip) for clip in clips))
 
-        answers = asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+        asked = asyncio.run_coroutine_threadsafe(ask(), self._loop)
+        while True:
+            # Not for ever: the loop may be waiting for this thread to end.
+            done, _ = wait([asked], timeout=STOP_SECONDS)
+            if done:
+                break
+            if self.stopped.is_set():
+                asked.cancel()
+                raise self._gone()
+        answers = asked.result()
         return np.stack([answer.scores for answer in answers])
+
+    def until_stopped(self, blocks: Iterable[Waveform]) -> Iterator[Waveform]:
+        """The blocks, as long as somebody waits for what is made of them.
+
+        Raises:
+            RefusedError: 504 once `stopped` is set
+        """
+        for block in blocks:
+            if self.stopped.is_set():
+                raise self._gone()
+            yield block
+
+    @staticmethod
+    def _gone() -> RefusedError:
+        return RefusedError(504, "the answer took too long.")

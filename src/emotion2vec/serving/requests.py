@@ -11,19 +11,27 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import UploadFile
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from emotion2vec.audio import SAMPLE_RATE, Waveform, check_clip, load_audio, read_blocks
 from emotion2vec.serving.limits import Limits, RefusedError
 
+_PARSER = ThreadPoolExecutor(1, "parser")
+
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+MOST_SAMPLES = 6_000_000
+"""Two minutes at 48 kHz; as a list each takes 32 bytes. Longer sound is better sent as a file."""
 
 
 class AudioRequest(BaseModel):
@@ -37,7 +45,7 @@ class AudioRequest(BaseModel):
         json_schema_extra={"contentEncoding": "base64"},
     )
     samples: list[Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]] | None = Field(
-        None, description="samples of one channel, full scale is 1"
+        None, max_length=MOST_SAMPLES, description="samples of one channel, full scale is 1"
     )
     sampling_rate: int = Field(
         SAMPLE_RATE, ge=1000, le=1_000_000, description="of the samples, in Hz"
@@ -73,6 +81,12 @@ class TurnRequest(BaseModel):
     end: Seconds
     speaker: Name | None = None
 
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.end < self.start:
+            raise ValueError("end lies before start")
+        return self
+
 
 class TimelineRequest(AudioRequest):
     """What `POST /v1/timeline` takes."""
@@ -87,8 +101,8 @@ class TimelineRequest(AudioRequest):
 
 def schema_of(kind: type[AudioRequest]) -> dict[str, Any]:
     """The OpenAPI description of a body: a form with a file and fields, or JSON."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    schema.pop("$defs", None)
+    schema = kind.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
     fields = {
         name: field
         for name, field in schema["properties"].items()
@@ -105,10 +119,21 @@ def schema_of(kind: type[AudioRequest]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-class Sound:
-    """The sound of a request, not yet decoded."""
+def _inlined(schema: Any, parts: dict[str, Any]) -> Any:
+    """Return a schema with what it refers to in its place: OpenAPI keeps such parts elsewhere."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(parts[schema["$ref"].rpartition("/")[2]], parts)
+        return {name: _inlined(value, parts) for name, value in schema.items()}
+    if isinstance(schema, list):
+        return [_inlined(value, parts) for value in schema]
+    return schema
 
-    def __init__(self, source: bytes | list[float], rate: int) -> None:
+
+class Sound:
+    """The sound of a request, not yet decoded: a file's bytes, or samples of one channel."""
+
+    def __init__(self, source: bytes | Waveform, rate: int) -> None:
         self._source, self._rate = source, rate
 
     def load(self, seconds: float) -> Waveform:
@@ -132,16 +157,21 @@ class Sound:
                 raise RefusedError(422, "the file is empty (0 bytes); send it again.")
             blocks = read_blocks(self._source, block_seconds=1.0)
         else:
-            array = np.asarray(self._source, np.float32)
-            blocks = [load_audio(array, sampling_rate=self._rate, check=False)]
+            if len(self._source) > seconds * self._rate:
+                raise self._too_long(seconds)
+            blocks = [load_audio(self._source, sampling_rate=self._rate, check=False)]
         total = 0
         for block in blocks:
             total += len(block)
             if total > seconds * SAMPLE_RATE:
-                raise RefusedError(
-                    413, f"the sound is longer than {seconds:g} s, which is the limit; cut it."
-                )
+                raise self._too_long(seconds)
             yield block
+
+    @staticmethod
+    def _too_long(seconds: float) -> RefusedError:
+        return RefusedError(
+            413, f"the sound is longer than {seconds:g} s, which is the limit; cut it."
+        )
 
 
 async def read_request(request: Request, kind: type[Kind], limits: Limits) -> tuple[Kind, Sound]:
@@ -159,25 +189,32 @@ async def read_request(request: Request, kind: type[Kind], limits: Limits) -> tu
             '"file", or application/json.',
         )
     try:
-        body = await asyncio.wait_for(_body(request, limits.body_bytes), limits.body_seconds)
+        body = await asyncio.wait_for(_body(request, limits), limits.body_seconds)
     except TimeoutError:
         raise RefusedError(
             408, f"the body did not come within {limits.body_seconds:g} s; send it faster."
         ) from None
+    loop = asyncio.get_running_loop()
+    # Not in the loop, whom a form of a million lines would hold up; and one at a time, as JSON
+    # takes many times its bytes while it is read.
     if media_type == "application/json":
-        return await asyncio.to_thread(_from_json, body, kind)
-    return await _from_form(request, body, kind)
+        return await loop.run_in_executor(_PARSER, _from_json, body, kind)
+    return await loop.run_in_executor(_PARSER, _from_form, request.headers, body, kind)
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def _body(request: Request, limits: Limits) -> bytes:
+    too_large = RefusedError(
+        413, f"the body is larger than {limits.megabytes:g} MB, which is the limit."
+    )
+    told = request.headers.get("content-length", "")
+    if told.isdigit() and int(told) > limits.body_bytes:
+        raise too_large
     parts, size = [], 0
     try:
         async for part in request.stream():
             size += len(part)
-            if size > limit:
-                raise RefusedError(
-                    413, f"the body is larger than {limit / 2**20:g} MB, which is the limit."
-                )
+            if size > limits.body_bytes:
+                raise too_large
             parts.append(part)
     except ClientDisconnect:
         raise RefusedError(400, "the body ends before it is complete.") from None
@@ -189,32 +226,45 @@ def _from_json(body: bytes, kind: type[Kind]) -> tuple[Kind, Sound]:
     if (asked.audio is None) == (asked.samples is None):
         raise RefusedError(422, "give either audio (base64) or samples.")
     if asked.samples is not None:
-        return asked, Sound(asked.samples, asked.sampling_rate)
+        sound = Sound(np.array(asked.samples, np.float32), asked.sampling_rate)
+        asked.samples = None  # eight times as large as the array
+        return asked, sound
     try:
         return asked, Sound(base64.b64decode(asked.audio or "", validate=True), SAMPLE_RATE)
     except (binascii.Error, ValueError) as error:
         raise RefusedError(422, f"audio is no base64 ({error}).") from None
 
 
-async def _from_form(request: Request, body: bytes, kind: type[Kind]) -> tuple[Kind, Sound]:
+def _from_form(headers: Headers, body: bytes, kind: type[Kind]) -> tuple[Kind, Sound]:
+    _, options = parse_options_header(headers["content-type"])
+    boundary = options.get(b"boundary", b"").decode("latin-1")
+    if not boundary or '"' in boundary:
+        raise RefusedError(400, "the form is broken (its content-type has no boundary).")
+    # With nothing but the boundary: a charset of the client's choice can take hours to decode.
+    plain = Headers({"content-type": f'multipart/form-data; boundary="{boundary}"'})
+
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
-    parser = MultiPartParser(
-        request.headers, stream(), max_files=1, max_fields=20, max_part_size=2**20
-    )
-    try:
+    async def parse() -> tuple[FormData, bytes]:
+        parser = MultiPartParser(plain, stream(), max_files=1, max_fields=20, max_part_size=2**20)
         form = await parser.parse()
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise RefusedError(422, 'the form has no file in a field "file".')
+        try:
+            return form, await file.read()
+        finally:
+            await form.close()
+
+    try:
+        form, data = asyncio.run(parse())
     except (MultiPartException, KeyError, UnicodeError, ValueError) as error:
         reason = getattr(error, "message", None) or error
         raise RefusedError(400, f"the form is broken ({reason}).") from None
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise RefusedError(422, 'the form has no file in a field "file".')
-    sound = Sound(await file.read(), SAMPLE_RATE)
-    await form.close()
     if len(form.getlist("file")) > 1:
         raise RefusedError(422, "the form has several files; send one a request.")
+    sound = Sound(data, SAMPLE_RATE)
     fields = {name: _parsed(str(value)) for name, value in form.items() if name != "file"}
     for name in ("audio", "samples", "sampling_rate"):
         if name in fields:

@@ -55,6 +55,7 @@ def run_server(app: FastAPI, *, host: str, port: int) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
