@@ -87,7 +87,7 @@ def timeline_of(
 
     >>> timeline = timeline_of("data/moods/clips/f1-sad-01.ogg", Recognizer.from_pretrained())
     >>> round(timeline.duration, 1), timeline.segments[0].label in timeline.labels
-    (2.6, True)
+    (1.7, True)
     """
     settings = settings or StreamSettings()
     batch = max(1, int(recognizer.batch_seconds / settings.window_seconds))
