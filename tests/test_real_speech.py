@@ -6,11 +6,13 @@ The corpora's licences forbid shipping them; set EMOTION2VEC_DATA to a folder th
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from emotion2vec import Recognizer
 from emotion2vec.backbones import load_backbone
 from emotion2vec.manifest import read_manifest
 from emotion2vec.probing.baselines import (
@@ -69,3 +71,15 @@ def test_urdus_official_fold_tells_the_emotion_by_the_speaker() -> None:
     folds = folds_from_file(DATA / "urdu" / "folds.json", records, name="emobox")
     assert shared_speakers(folds.folds[0]) == 18
     assert speaker_baseline(folds).mean()["wa"] == pytest.approx(0.95)
+
+
+def test_a_timeline_of_real_clips_has_fewer_errors_than_fixed_windows() -> None:
+    pytest.importorskip("silero_vad")
+    measure = runpy.run_path(str(ROOT / "benchmarks" / "timeline.py"))
+    records = read_manifest(DATA / "ravdess" / "manifest.jsonl")
+    recordings = measure["joined"](records, clips=6, count=4, pause=1.5, seed=0)
+    recognizer = Recognizer.from_pretrained(device="cpu")  # which learned from these very clips
+    ours, _ = measure["errors_of"](recordings, recognizer, measure["WAYS"]["timeline"])
+    fixed, _ = measure["errors_of"](recordings, recognizer, measure["WAYS"]["fixed windows"])
+    assert ours.rate < fixed.rate - 0.1
+    assert ours.missed / ours.duration < 0.12 and ours.false_alarm < fixed.false_alarm / 2
