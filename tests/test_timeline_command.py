@@ -18,8 +18,10 @@ from conftest import ROOT
 
 from emotion2vec.audio import load_audio
 from emotion2vec.cli import main
+from emotion2vec.commands.recognizers import Hearing
 from emotion2vec.segment_files import SEGMENT_FILES, read_rttm, turns_for
 from emotion2vec.segments import Segment, Turn
+from emotion2vec.stream import StreamSettings
 from emotion2vec.timeline import Timeline
 
 pytest.importorskip("silero_vad")
@@ -187,3 +189,8 @@ def test_names_that_subtitles_would_misread() -> None:
     )
     assert "<v &lt;NA&gt; --&gt;>a &amp; b 50%" in SEGMENT_FILES["vtt"](odd)
     assert SEGMENT_FILES["srt"](odd).splitlines()[2] == "<NA> -->: a & b 50%"
+
+
+def test_flags_have_the_defaults_of_the_library() -> None:
+    assert Hearing().settings() == StreamSettings()
+    assert Hearing(whole=True).settings() == StreamSettings(detect_speech=False)

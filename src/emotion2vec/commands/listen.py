@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from emotion2vec.commands.output import Format
-from emotion2vec.commands.recognizers import open_recognizer, stream_settings
+from emotion2vec.commands.recognizers import DEFAULT_HEARING, Hearing, open_recognizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,7 @@ def listen(
     labels: str | None = None,
     abstain: float = 0.0,
     language: Literal["en", "zh", "both"] = "en",
-    window: float | None = None,
-    hop: float | None = None,
-    switch: float | None = None,
-    lag: float | None = None,
-    pause: float | None = None,
-    threshold: float | None = None,
+    hearing: Hearing = DEFAULT_HEARING,
     format: Format = "table",
     device: str | None = None,
     quiet: bool = False,
@@ -69,18 +64,6 @@ def listen(
         Answer "unknown" where a segment's score is lower.
     language
         Of the labels.
-    window
-        Seconds that the model hears at a time.
-    hop
-        Seconds from window to window.
-    switch
-        Probability that the emotion changes within a hop; less is smoother.
-    lag
-        Seconds to look ahead before a label is decided.
-    pause
-        Seconds of silence that end speech.
-    threshold
-        Probability from which sound counts as speech.
     format
         "json" is one object a segment.
     device
@@ -92,7 +75,7 @@ def listen(
 
     if not 1000 <= rate <= 1_000_000:
         raise ValueError(f"--rate is {rate}; sound has 1000 to 1,000,000 samples a second.")
-    settings = stream_settings(window, hop, switch, lag, pause, threshold)
+    settings = hearing.settings()
     recognizer = open_recognizer(
         model, labels=labels, quiet=quiet, abstain=abstain, language=language, device=device
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
 
 from emotion2vec.commands.output import names_in
 
@@ -36,26 +39,43 @@ def open_recognizer(
     return Recognizer.from_pretrained(model, labels=names_in(labels), **options)
 
 
-def stream_settings(
-    window: float | None,
-    hop: float | None,
-    switch: float | None,
-    lag: float | None,
-    pause: float | None,
-    threshold: float | None,
-    *,
-    detect_speech: bool = True,
-) -> StreamSettings:
-    """The settings of a stream, the defaults where nothing was typed."""
-    from emotion2vec.stream import StreamSettings
+@Parameter(name="*", group="How sound becomes segments")
+@dataclass(frozen=True)
+class Hearing:
+    """`StreamSettings` as flags, with its defaults; a test holds them equal."""
 
-    typed = {
-        "window_seconds": window,
-        "hop_seconds": hop,
-        "switch": switch,
-        "lag_seconds": lag,
-        "pause_seconds": pause,
-        "threshold": threshold,
-    }
-    given: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
-    return StreamSettings(**given, detect_speech=detect_speech)
+    window: float = 2.0
+    """Seconds that the model hears at a time."""
+    hop: float = 0.5
+    """Seconds from window to window."""
+    switch: float = 0.05
+    """Probability that the emotion changes within a hop; less is smoother."""
+    lag: float = 1.0
+    """Seconds to look ahead before a label is decided."""
+    pause: float = 0.3
+    """Seconds of silence that end speech."""
+    threshold: float = 0.5
+    """Probability from which sound counts as speech."""
+    whole: bool = False
+    """Label everything; do not look for speech."""
+
+    def settings(self) -> StreamSettings:
+        """The settings of a stream.
+
+        Raises:
+            ValueError: if a number is out of its range
+        """
+        from emotion2vec.stream import StreamSettings
+
+        return StreamSettings(
+            window_seconds=self.window,
+            hop_seconds=self.hop,
+            switch=self.switch,
+            lag_seconds=self.lag,
+            pause_seconds=self.pause,
+            threshold=self.threshold,
+            detect_speech=not self.whole,
+        )
+
+
+DEFAULT_HEARING = Hearing()

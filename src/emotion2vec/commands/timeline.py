@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from emotion2vec.commands.output import SOME_FAILED, Format, align, names_in, shows_bar
-from emotion2vec.commands.recognizers import open_recognizer, stream_settings
+from emotion2vec.commands.recognizers import DEFAULT_HEARING, Hearing, open_recognizer
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
@@ -34,13 +34,7 @@ def timeline(
     labels: str | None = None,
     abstain: float = 0.0,
     language: Literal["en", "zh", "both"] = "en",
-    window: float | None = None,
-    hop: float | None = None,
-    switch: float | None = None,
-    lag: float | None = None,
-    pause: float | None = None,
-    threshold: float | None = None,
-    whole: bool = False,
+    hearing: Hearing = DEFAULT_HEARING,
     format: Format = "table",
     device: str | None = None,
     batch_seconds: float = 20.0,
@@ -76,20 +70,6 @@ def timeline(
         Answer "unknown" where a segment's score is lower; 0 never does.
     language
         Of the labels.
-    window
-        Seconds that the model hears at a time.
-    hop
-        Seconds from window to window.
-    switch
-        Probability that the emotion changes within a hop; less is smoother.
-    lag
-        Seconds to look ahead before a label is decided.
-    pause
-        Seconds of silence that end speech.
-    threshold
-        Probability from which sound counts as speech.
-    whole
-        Label everything; do not look for speech.
     format
         How the answer is printed; "json" is one object a recording.
     device
@@ -102,7 +82,7 @@ def timeline(
     from emotion2vec.manifest import find_recordings
     from emotion2vec.segment_files import read_rttm
 
-    settings = stream_settings(window, hop, switch, lag, pause, threshold, detect_speech=not whole)
+    settings = hearing.settings()
     records = find_recordings(sources)
     suffixes = _suffixes(out, to, len(records))
     speakers = None if turns is None else read_rttm(turns)
