@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         path.write_text("x")
     assert waits == [1, 2, 4]
+
+
+def test_sound_in_a_zip_on_this_disk(tmp_path: Path) -> None:
+    """The zip's file is closed when its file system goes, which is to live as long as it is read."""
+    sound = np.sin(np.arange(16_000) / 9).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, 16_000, "FLOAT")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for name in ("d/a.wav", "e/a.wav"):
+            archive.write(tmp_path / "a.wav", name)
+    addresses = [f"zip://{part}/a.wav::file://{tmp_path}/z.zip" for part in "de"]
+    for address in addresses:
+        np.testing.assert_array_equal(load_audio(address), sound)
+    assert [record.key for record in find_recordings(addresses)] == ["d/a", "e/a"]
+    with pytest.raises(ValueError, match="a list within another file"):
+        find_recordings(f"zip://l.jsonl::file://{tmp_path}/z.zip")

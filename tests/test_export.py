@@ -19,6 +19,7 @@ import emotion2vec.export
 from emotion2vec import Emotion2vecClassifier, Emotion2vecConfig, Recognizer
 from emotion2vec.audio import Waveform, load_audio
 from emotion2vec.classifiers import NativeClassifier
+from emotion2vec.commands.export import _name
 from emotion2vec.encoding import encode_clips
 from emotion2vec.export import EXPORTERS, Exported, checked_clips, export_onnx, labels_agree
 from emotion2vec.manifest import read_manifest
@@ -345,3 +346,12 @@ def test_the_command(
     ]
     assert call("export", "models/tiny", "--out", "b.txt") == 1
     assert "b.txt; give a name that ends in .onnx" in capsys.readouterr().err
+
+
+def test_the_check_sees_what_is_no_number() -> None:
+    """Python's max would pass over a NaN that does not come first."""
+    assert np.isnan(emotion2vec.export._largest([0.0, float("nan"), 1.0]))
+
+
+def test_the_file_does_not_say_where_it_was_made(tmp_path: Path) -> None:
+    assert _name(str(tmp_path)) == tmp_path.name and _name("owner/name") == "owner/name"

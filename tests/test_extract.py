@@ -21,6 +21,7 @@ from emotion2vec.backbones import (
 )
 from emotion2vec.encoding import Encoded
 from emotion2vec.extract import extract, extract_to_folder
+from emotion2vec.folders import Folder
 from emotion2vec.jsonl import read_jsonl
 from emotion2vec.layer_choice import parse_layer
 from emotion2vec.manifest import Record, find_recordings
@@ -278,3 +279,37 @@ def test_memory_goes_back_to_the_system(
     assert len(trims) == 5  # of 12 batches, every second after the first
     list(extract(find_recordings(tones)[:1], backbone))
     assert len(trims) == 5  # a single one would only be slower for it
+
+
+def test_one_run_a_folder(backbone: Backbone, tones: Path, tmp_path: Path) -> None:
+    records = find_recordings(tones)
+    with Folder(tmp_path / "out").locked():
+        with pytest.raises(OSError, match="another run is writing to"):
+            extract_to_folder(records, backbone, tmp_path / "out")
+    assert extract_to_folder(records, backbone, tmp_path / "out").written == len(records)
+    assert not (tmp_path / "out" / ".lock").exists()
+
+
+def test_a_relative_path_means_another_file_elsewhere(
+    backbone: Backbone, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounds = sorted(tones.glob("*.wav"))[:2]
+    written = []
+    for name, sound in zip("ab", sounds, strict=True):
+        (tmp_path / name).mkdir()
+        shutil.copy(sound, tmp_path / name / "x.wav")
+        monkeypatch.chdir(tmp_path / name)
+        summary = extract_to_folder(find_recordings("x.wav"), backbone, tmp_path / "out")
+        written.append(((tmp_path / "out" / "x.npy").read_bytes(), summary.written))
+    assert written[0][0] != written[1][0] and written[1][1] == 1
+    monkeypatch.chdir(tmp_path)  # the same file by another name
+    again = find_recordings(tmp_path / "b" / "x.wav")
+    assert extract_to_folder(again, backbone, tmp_path / "out").skipped == 1
+
+
+def test_parquet_refuses_keys_that_are_no_text(
+    backbone: Backbone, tones: Path, tmp_path: Path
+) -> None:
+    record = Record("b\udcff", find_recordings(tones)[0].path)
+    with pytest.raises(ValueError, match="no valid text, which parquet needs"):
+        extract_to_folder([record], backbone, tmp_path / "out", file_format="parquet")

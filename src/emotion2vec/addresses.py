@@ -6,7 +6,7 @@ import glob
 import io
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -115,14 +115,14 @@ def open_address(address: str) -> Iterator[Path | IO[bytes]]:
     ...     file.read()
     b'whole'
     """
-    handle = _opened(address)
+    files, handle = _opened(address)  # the former, too: a zip closes its files when it goes
     if isinstance(handle, Path):
         yield handle
         return
     with handle:
         if getattr(handle, "size", None) == 0:
             raise ValueError(f"{address} is empty (0 bytes); copy or download it again.")
-        watched = _Watched(handle)
+        watched = _Watched(handle, files)
         try:
             # RawIOBase is a binary file in all but its type.
             yield cast(IO[bytes], watched)
@@ -131,11 +131,13 @@ def open_address(address: str) -> Iterator[Path | IO[bytes]]:
                 raise _unreadable(address, watched.error) from watched.error
 
 
-def _opened(address: str) -> Any:
-    """Return the path of what is on this machine, else a file of fsspec's."""
+def _opened(address: str) -> tuple[Any, Any]:
+    """Return the file system, and the path of what is on this machine, else a file of fsspec's."""
     try:
         files, path = open_folder(address)
-        return Path(path) if is_local(files) else files.open(path, "rb", block_size=BLOCK_BYTES)
+        if is_local(files):
+            return files, Path(path)
+        return files, files.open(path, "rb", block_size=BLOCK_BYTES)
     except ImportError as error:  # of one recording among many, as is what PyAV would be needed for
         raise ValueError(str(error)) from error
     except FileNotFoundError as error:
@@ -156,8 +158,8 @@ def _unreadable(address: str, error: Exception) -> OSError:
 class _Watched(io.RawIOBase):
     """A file that keeps the first error of a read, for those who call it from C and lose it."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
+    def __init__(self, file: Any, files: Any) -> None:
+        self.file, self._files = file, files
         self.error: Exception | None = None
 
     def readable(self) -> bool:
@@ -167,10 +169,17 @@ class _Watched(io.RawIOBase):
         return bool(self.file.seekable())
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self.file.seek(offset, whence))
+        return self._kept(lambda: int(self.file.seek(offset, whence)))
 
     def tell(self) -> int:
-        return int(self.file.tell())
+        return self._kept(lambda: int(self.file.tell()))
+
+    def _kept(self, ask: Callable[[], int]) -> int:
+        try:
+            return ask()
+        except Exception as error:  # as in `readinto`
+            self.error = self.error or error
+            return 0
 
     def readinto(self, buffer: Any) -> int:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,20 +198,25 @@ def _difference(path: Path, clips: list[Waveform], wanted: _Answers) -> float:
     logits, values = (np.concatenate(part) for part in zip(*map(model.answer, parts), strict=True))
     frames = [row for part in parts for row in model.frames(part)]
     # What was never trained has the lowest number as its logit.
-    used = np.abs(wanted.logits) < 1e30
+    used = ~(wanted.logits < -1e30)
     pairs = [
         (logits[np.tile(used, (2, 1))], np.tile(wanted.logits, (2, 1))[np.tile(used, (2, 1))]),
         (values, np.tile(wanted.values, (2, 1))),
         *zip(frames, [*wanted.frames, *wanted.frames], strict=True),
     ]
-    return max(_relative(*pair) for pair in pairs)
+    return _largest(_relative(*pair) for pair in pairs)
 
 
 def _score_difference(path: Path, clips: list[Waveform], wanted: _Answers) -> float:
     """Return the largest difference of probabilities and values."""
     found = OnnxClassifier(path).answer(clips)
     scores = (_softmax(logits) for logits in (found.logits, wanted.logits))
-    return max(_relative(*scores), _relative(found.values, wanted.values))
+    return _largest([_relative(*scores), _relative(found.values, wanted.values)])
+
+
+def _largest(differences: Iterable[float]) -> float:
+    """Return the largest; NaN if any is, which Python's max would pass over."""
+    return float(np.max(list(differences)))
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -124,7 +124,7 @@ def extract_to_folder(
         progress: show a bar
 
     Raises:
-        OSError: if the folder cannot be written; what is there stays
+        OSError: if the folder cannot be written, or another run writes to it; what is there stays
         ValueError: for an unknown option, a key that comes twice or cannot be a file's name, or a
             folder that holds features of another backbone or with other settings
     """
@@ -136,7 +136,22 @@ def extract_to_folder(
     folder = Folder(out)
     assert folder.local is not None
     settings = settings_of(backbone, level, file_format, dtype)
-    files: FeatureFiles = FORMATS[file_format](folder.local)
+    with folder.locked():
+        files: FeatureFiles = FORMATS[file_format](folder.local)
+        return _fill(records, backbone, folder, files, settings, batch_seconds, progress)
+
+
+def _fill(
+    records: Sequence[Record],
+    backbone: Backbone,
+    folder: Folder,
+    files: FeatureFiles,
+    settings: dict[str, str],
+    batch_seconds: float,
+    progress: bool,
+) -> ExtractionSummary:
+    """Compute what is missing in a folder that nobody else writes to."""
+    level, dtype = settings["level"], settings["dtype"]
     index, todo = open_index(records, files, folder, settings)
     failed = 0
     try:
@@ -224,7 +239,9 @@ def _is_there(record: Record, index: Index, files: FeatureFiles) -> bool:
 def row_of(record: Record, files: FeatureFiles) -> Row:
     """The line of a recording before its features are written, or where they are already."""
     file = files.find(record.key)
-    source = {"path": record.path, "start": record.start, "end": record.end}
+    # Whole: the next run may start in another folder.
+    path = record.path if is_address(record.path) else os.path.abspath(record.path)
+    source = {"path": path, "start": record.start, "end": record.end}
     return {"key": record.key, "file": file, "error": "" if file else NOT_YET, **source}
 
 

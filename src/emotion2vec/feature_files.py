@@ -157,6 +157,13 @@ class ParquetFiles(FeatureFiles):
 
     def find(self, key: str) -> str | None:
         """As in `FeatureFiles`."""
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the key {key!r} is no valid text, which parquet needs; give the recording "
+                "another key, or write npy."
+            ) from None
         return self.parts.get(key)
 
     def forget(self, key: str) -> None:
@@ -198,7 +205,8 @@ def _table(rows: Sequence[Row], values: Sequence[NDArray[Any]]) -> Any:
     lengths = np.array([array.size for array in values])
     flat = pyarrow.array(np.concatenate([array.ravel() for array in values]))
     offsets = pyarrow.array(np.concatenate([[0], lengths.cumsum()]), pyarrow.int64())
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in ("key", "path")}
+    columns: dict[str, Any] = {"key": [row["key"] for row in rows]}
+    columns["path"] = [os.fsencode(row["path"]).decode(errors="backslashreplace") for row in rows]
     columns |= {
         name: pyarrow.array([row[name] for row in rows], pyarrow.float64())
         for name in ("start", "end")

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -92,6 +92,41 @@ class Folder:
             return file.read()
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one run, where it is on this machine; addresses know no locks.
+
+        Raises:
+            OSError: if another run holds it
+        """
+        if self.local is None:
+            yield
+            return
+        from filelock import FileLock, Timeout
+
+        is_new = not self.local.exists()
+        try:
+            self.local.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"cannot write {self.name} ({error.strerror}); choose another."
+            ) from error
+        lock = FileLock(self.local / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise OSError(
+                f"another run is writing to {self.name}; wait for it, or choose another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody waits for it
+            lock.release()
+            if is_new:
+                with suppress(OSError):  # nothing was written
+                    self.local.rmdir()
+
+    @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """A local path; what is written there is in the folder, whole, when the block ends well.
 
@@ -127,3 +162,6 @@ class Folder:
         temporary = f"{self._root}/.{name}.tmp"
         self._files.put_file(str(path), temporary)
         self._files.mv(temporary, target)
+        if self._files.exists(temporary):  # some refuse a name that is taken, and do not say so
+            self._files.rm_file(target)
+            self._files.mv(temporary, target)

@@ -158,7 +158,7 @@ def key_of(path: str | PurePath) -> str:
     >>> key_of("../corpus/s1/a.b.wav"), key_of("/data/a.wav"), key_of("s3://calls/a.wav")
     ('corpus/s1/a.b', 'data/a', 'calls/a')
     """
-    path = PurePath(without_scheme(str(path)))
+    path = PurePath(without_scheme(str(path).partition("::")[0]))
     parts = (*path.parent.parts, path.stem)
     return "/".join(part for part in parts if part not in ("", path.anchor, ".."))
 

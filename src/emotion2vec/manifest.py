@@ -351,8 +351,13 @@ def _from_standard_input() -> list[Record]:
 
 
 def _from_address(address: str) -> list[Record]:
-    if PurePath(address).suffix.lower() in READERS:
+    inner, chained, _ = address.partition("::")
+    if PurePath(inner).suffix.lower() in READERS:
+        if chained:
+            raise ValueError(f"{address} is a list within another file; copy it out of there.")
         return read_manifest(address)
+    if chained and not glob.has_magic(inner) and PurePath(inner).suffix:
+        return [Record(key_of(address), address)]
     root, found = find_files(address, AUDIO_SUFFIXES)
     if not found:
         raise FileNotFoundError(

@@ -152,7 +152,7 @@ def is_onnx(name: object) -> bool:
     >>> is_onnx("models/mini.onnx"), is_onnx("mini")
     (True, False)
     """
-    return isinstance(name, str | Path) and Path(name).suffix == ONNX_SUFFIX
+    return isinstance(name, str | Path) and Path(name).suffix.lower() == ONNX_SUFFIX
 
 
 def _open(path: Path, device: str) -> Any:
@@ -175,13 +175,16 @@ def _open(path: Path, device: str) -> Any:
     options.log_severity_level = 3  # errors come as exceptions
     providers = [_provider(device, onnxruntime.get_available_providers())]
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # onnxruntime's own have no common class
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path} cannot be run by onnxruntime {onnxruntime.__version__} ({reason}); it is "
             "damaged or too new, write it again with emotion2vec export."
         ) from error
+    if session.get_providers()[0] != providers[0][0]:  # it goes back to the CPU without a word
+        raise ValueError(f"onnxruntime cannot compute on {device!r} here; take the CPU.")
+    return session
 
 
 def _threads() -> int:

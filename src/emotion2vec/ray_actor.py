@@ -118,7 +118,8 @@ class Extractor:
         files = ParquetFiles(Folder(self.job.out), task=task)
         rows = {record.key: row_of(record, files) for record in group}
         for key in deadly:
-            rows[key]["error"] = DIED
+            if not rows[key]["file"]:  # it may have died later, when these were written
+                rows[key]["error"] = DIED
         todo = [r for r in group if not rows[r.key]["file"] and r.key not in deadly]
         for some in [[record] for record in todo] if careful else [todo]:
             if careful:

@@ -91,11 +91,25 @@ def extract_with_ray(
     backbone = load_backbone(model, layer=layer, device="cpu")
     settings = settings_of(backbone, level, "parquet", dtype)
     folder = Folder(out if is_address(str(out)) else os.path.abspath(out))
+    job = Job(model, layer, device, backbone.fingerprint, str(folder), level, dtype, batch_seconds)
+    del backbone  # its memory is the actors'
+    with folder.locked():
+        return _fill(records, folder, settings, job, (actors, gpus, address), progress)
+
+
+def _fill(
+    records: Sequence[Record],
+    folder: Folder,
+    settings: dict[str, str],
+    job: Job,
+    cluster: tuple[int | None, float | None, str | None],
+    progress: bool,
+) -> ExtractionSummary:
+    """Compute what is missing in a folder; `cluster` is actors, GPUs of each, address."""
+    actors, gpus, address = cluster
     index, todo = open_index(records, ParquetFiles(folder), folder, settings)
     if not todo:
         return ExtractionSummary(0, len(records), 0)
-    job = Job(model, layer, device, backbone.fingerprint, str(folder), level, dtype, batch_seconds)
-    del backbone  # its memory is the actors'
     try:
         with _cluster(address, actors), tqdm(total=len(todo), disable=not progress) as bar:
             for rows in _run(todo, job, actors, gpus):

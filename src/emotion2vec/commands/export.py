@@ -65,7 +65,7 @@ def export(
         name = Path(model.rstrip("/")).name.removeprefix("modelscope:")
         out = Path(f"{name}-int8.{to}" if int8 else f"{name}.{to}")
     classifier = load_classifier(model)
-    made = EXPORTERS[to](classifier, out, int8=int8, name=model)
+    made = EXPORTERS[to](classifier, out, int8=int8, name=_name(model))
     facts: dict[str, Any] = made._asdict() | {"path": str(made.path)}
     errors: dict[str, str] = {}
     if records is not None:
@@ -110,3 +110,12 @@ def _table(made: Exported, facts: dict[str, Any]) -> str:
         rows.append(["labels as torch's", same])
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _name(model: str) -> str:
+    """Return the model's name without the folders it lies in, which are nobody's business.
+
+    >>> _name("plus-large"), _name("owner/name")
+    ('plus-large', 'owner/name')
+    """
+    return Path(model).resolve().name if Path(model).exists() else model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ from emotion2vec.commands.output import Row
 
 if TYPE_CHECKING:
     from emotion2vec.manifest import Record
+
+
+STARTED_IN = "started_in"
+"""Beside each unfinished row: the folder in which relative paths start."""
 
 
 def part_path(out: Path, digest: str) -> Path:
@@ -37,18 +42,23 @@ def resumed_rows(
     """
     from emotion2vec.jsonl import read_jsonl, write_jsonl
 
+    here = os.getcwd()
     found = {row["key"]: row for row in read_jsonl(part) if not row["error"]}
+    for row in found.values():  # relative paths meant another file where another run was started
+        if row.pop(STARTED_IN, here) != here:
+            row["path"] = None
     rows: dict[str, Row] = {
         record.key: found[record.key]
         for record in records
         if _is_same(record, found.get(record.key))
     }
     todo = [record for record in records if record.key not in rows]
-    write_jsonl(rows.values(), part)  # a last line that a kill cut short is gone
+    kept = (dict(row) | {STARTED_IN: here} for row in rows.values())
+    write_jsonl(kept, part)  # a last line that a kill cut short is gone
     with part.open("a", encoding="ascii") as file:
         for row in answer(todo):
             rows[row["key"]] = row
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row | {STARTED_IN: here}) + "\n")
             file.flush()
     return [rows[record.key] for record in records]
 

@@ -193,8 +193,10 @@ def write_files(heard: Heard, finding: Finding, folder: Path) -> list[Path]:
         OSError: if the folder cannot be written
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Systems take 255 bytes for a name; of a model its end tells most.
     of_model = "" if finding is heard.findings[0] else f".{finding.model}"
-    name = Path(heard.name).stem + re.sub(r"[^\w.-]+", "_", of_model)
+    of_model = re.sub(r"[^\w.-]+", "_", of_model).encode()[-100:].decode(errors="ignore")
+    name = Path(heard.name).stem.encode()[:100].decode(errors="ignore") + of_model
     if finding.timeline is None:
         file = folder / f"{name}.json"
         facts = finding.recognition.to_dict() | {"key": Path(heard.name).stem}

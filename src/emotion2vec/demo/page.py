@@ -217,7 +217,7 @@ def _actions(
             heard = hear(Path(path).name, samples, chosen, progress=progress)
             folder = Path(report.GRADIO_CACHE) / secrets.token_hex(16)
             sound = keep(write_sound(samples, folder / "sound.wav"))
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, MemoryError) as error:
             return error_html(str(error)), None, ""
         return report_html(heard, sound), Served(heard, folder), ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Service:
         batching: bool = True,
         bfloat16: bool = False,
     ) -> None:
-        self.model, self.limits = ServedModel(recognizer, name, bfloat16=bfloat16), limits
+        self.model = ServedModel(recognizer, name, bfloat16=bfloat16)
+        self.limits = _within(limits, recognizer)
         self.accepted = self.in_flight = 0
         self.draining = False
         self.gauges = ServiceGauges(
@@ -183,3 +185,9 @@ class Service:
             ) from None
         finally:
             self.in_flight -= 1
+
+
+def _within(limits: Limits, recognizer: Recognizer) -> Limits:
+    """Return limits no wider than what the model answers for at once, as exported ones tell."""
+    longest = getattr(recognizer.classifier, "longest_seconds", limits.seconds)
+    return replace(limits, seconds=min(limits.seconds, longest))
