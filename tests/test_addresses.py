@@ -218,7 +218,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_sound_in_a_zip_on_this_disk(tmp_path: Path) -> None:
-    """The zip's file is closed when its file system goes, which is to live as long as it is read."""
+    """Its file is closed when its file system goes, which is to live while it is read."""
     sound = np.sin(np.arange(16_000) / 9).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", sound, 16_000, "FLOAT")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -283,9 +284,9 @@ def test_memory_goes_back_to_the_system(
 
 def test_one_run_a_folder(backbone: Backbone, tones: Path, tmp_path: Path) -> None:
     records = find_recordings(tones)
-    with Folder(tmp_path / "out").locked():
-        with pytest.raises(OSError, match="another run is writing to"):
-            extract_to_folder(records, backbone, tmp_path / "out")
+    refused = pytest.raises(OSError, match="another run is writing to")
+    with Folder(tmp_path / "out").locked(), refused:
+        extract_to_folder(records, backbone, tmp_path / "out")
     assert extract_to_folder(records, backbone, tmp_path / "out").written == len(records)
     assert not (tmp_path / "out" / ".lock").exists()
 

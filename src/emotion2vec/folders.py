@@ -107,9 +107,8 @@ class Folder:
         try:
             self.local.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OSError(
-                f"cannot write {self.name} ({error.strerror}); choose another."
-            ) from error
+            reason = error.strerror
+            raise OSError(f"cannot write {self.name} ({reason}); choose another.") from error
         lock = FileLock(self.local / ".lock")
         try:
             lock.acquire(timeout=0)
