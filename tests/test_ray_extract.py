@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from emotion2vec.extract import extract_to_folder
 from emotion2vec.jsonl import read_jsonl
 from emotion2vec.manifest import Record, find_recordings, write_manifest
 from emotion2vec.ray_actor import Extractor, Job, packed, task_name
-from emotion2vec.ray_extract import extract_with_ray
+from emotion2vec.ray_extract import _check_answers, extract_with_ray
 from emotion2vec.ray_watch import DeathWatch
 
 ray = pytest.importorskip("ray")
@@ -272,3 +273,13 @@ def test_the_local_engine_names_the_other(model: str, tones: Path, capsys: Any) 
     assert call("extract", tones, "--model", model, "--out", "s3://bucket/out") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: out is s3://bucket/out") and "--engine ray" in error
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(OSError, match=f"no Ray answers at 127.0.0.1:{port}"):
+        _check_answers(f"127.0.0.1:{port}")
+    for name in ("auto", "local"):
+        _check_answers(name)

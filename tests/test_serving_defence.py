@@ -97,7 +97,8 @@ def test_what_fails_inside_is_counted_as_500(recognizer: Recognizer) -> None:
 
 def test_a_timeline_nobody_waits_for_ends_and_so_does_the_service(recognizer: Recognizer) -> None:
     """Its thread waits for the loop, which is not to wait for the thread."""
-    app = create_app(recognizer, limits=Limits(timeout_seconds=1.0))
+    limits = Limits(timeout_seconds=1.0, timeline_timeout_seconds=1.0)
+    app = create_app(recognizer, limits=limits)
     service = app.state.service
 
     def slow(kind: str, clips: list[Any]) -> Any:

@@ -194,3 +194,19 @@ def test_names_that_subtitles_would_misread() -> None:
 def test_flags_have_the_defaults_of_the_library() -> None:
     assert Hearing().settings() == StreamSettings()
     assert Hearing(whole=True).settings() == StreamSettings(detect_speech=False)
+
+
+def test_what_cannot_be_meant_is_refused(
+    talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in (
+        (("timeline", talk, "--to", "srt"), "--to srt is for a folder"),
+        (("listen", talk), "is a file; emotion2vec timeline"),
+        (("listen", "--rate", 3), "--rate is 3"),
+        (("export", tmp_path / "a.onnx"), "is exported already"),
+    ):
+        assert run(*words) == 1
+        assert said in capsys.readouterr().err
+    words = [sys.executable, "-m", "emotion2vec", "listen", "-"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1 and "no samples came" in done.stderr

@@ -140,6 +140,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> str:
     """Return the message; for a missing extra, how to install it."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return (
+            "this needs torch: pip install torch. Without it, recognize works, and timeline with "
+            "--whole or --turns, on models from emotion2vec export."
+        )
     if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
         extra = _EXTRAS[error.name]
         return f"this needs {error.name}: pip install 'emotion2vec[{extra}]'."

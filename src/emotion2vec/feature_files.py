@@ -128,6 +128,8 @@ class ParquetFiles(FeatureFiles):
     """
 
     def __init__(self, folder: Folder | Path, *, task: str = "") -> None:
+        import pyarrow.parquet  # noqa: F401 (told before anything is computed)
+
         self.folder = folder if isinstance(folder, Folder) else Folder(folder)
         self.prefix = f"part-{task}-" if task else "part-"
         parts = list(self._own()) if task else self.folder.names(".parquet")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,7 @@ def _cluster(address: str | None, actors: int | None) -> Iterator[None]:
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address == "local":
         options["num_cpus"] = actors  # if None, as many as Ray finds that the process may use
@@ -166,6 +168,20 @@ def _cluster(address: str | None, actors: int | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Raise where nobody listens at HOST:PORT: Ray itself would try for ever."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise OSError(
+            f"no Ray answers at {address} ({error}); start it there (ray start --head), or leave "
+            "the address out for a cluster on this machine."
+        ) from error
 
 
 def _run(

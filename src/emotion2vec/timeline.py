@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from emotion2vec.audio import SAMPLE_RATE, Waveform, read_blocks
+from emotion2vec.audio import SAMPLE_RATE, Waveform, num_samples, read_blocks
 from emotion2vec.recognize import Recognizer
 from emotion2vec.segments import Segment, Turn
 from emotion2vec.stream import Stream, StreamSettings
@@ -97,8 +97,14 @@ def timeline_of(
     segments: list[Segment] = []
     outline = _Outline()
     title = key or (str(source) if isinstance(source, str | Path) else "sound")
+    total = num_samples(source) if isinstance(source, str | Path) and progress else None
     with tqdm(
-        desc=title, unit=" s", disable=not progress, delay=1, unit_scale=1 / SAMPLE_RATE
+        desc=title,
+        total=total,
+        unit=" s",
+        disable=not progress,
+        delay=1,
+        unit_scale=1 / SAMPLE_RATE,
     ) as b:
         for block in blocks:
             for first in range(0, len(block), 4 * SAMPLE_RATE):  # the bar moves within a block, too

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,4 +75,7 @@ def demo(
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = create_page(recognizers, examples=[path for path in examples if path.is_file()])
         run_page(page, host=host, port=port, open_browser=not no_browser)
+    sys.stderr.flush()
+    if any(thread.name.startswith("AnyIO") for thread in threading.enumerate()):
+        os._exit(0)  # what still computes would abort the process as it is torn down
     return 0

@@ -59,6 +59,11 @@ def export(
     from emotion2vec.export import EXPORTERS
     from emotion2vec.loading import load_classifier
     from emotion2vec.manifest import find_recordings
+    from emotion2vec.onnx_runtime import is_onnx
+
+    if is_onnx(model):
+        raise ValueError(f"{model} is exported already; export the model that it was made from.")
+    import onnxscript  # noqa: F401 (of the extra's packages the one that nothing else brings)
 
     records = None if data is None else find_recordings(data)
     if out is None:

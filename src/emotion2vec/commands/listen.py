@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from emotion2vec.commands.output import Format
@@ -75,6 +76,8 @@ def listen(
 
     if not 1000 <= rate <= 1_000_000:
         raise ValueError(f"--rate is {rate}; sound has 1000 to 1,000,000 samples a second.")
+    if Path(source).is_file():
+        raise ValueError(f"{source} is a file; emotion2vec timeline {source} reads it.")
     settings = hearing.settings()
     recognizer = open_recognizer(
         model, labels=labels, quiet=quiet, abstain=abstain, language=language, device=device
@@ -93,6 +96,8 @@ def listen(
                 print(f"\r{_now(stream)}", end="", file=sys.stderr, flush=True)
             if seconds is not None and heard >= seconds * rate:
                 break
+    if not heard and not ending.asked:
+        raise ValueError("no samples came; check the program before the pipe.")
     _print(stream.finish(), format, clear=shows)
     return 0
 

@@ -22,6 +22,7 @@ def serve(
     max_timeline_seconds: float = 3600.0,
     max_requests: int = 64,
     timeout: float = 60.0,
+    timeline_timeout: float = 600.0,
     wait: float = 0.0,
     no_batching: bool = False,
     precision: Literal["float32", "bfloat16"] = "float32",
@@ -61,6 +62,8 @@ def serve(
         Accepted and not answered; more are 503, with Retry-After.
     timeout
         Seconds for an answer, then 504; half of it for the body, then 408.
+    timeline_timeout
+        Seconds for a timeline, then 504.
     wait
         Seconds that a batch which is not full waits for more; 0 takes what is there.
     no_batching
@@ -87,7 +90,9 @@ def serve(
 
     if not 0 <= port <= 65_535:
         raise ValueError(f"--port is {port}; give a number from 0 to 65535.")
-    limits = Limits(max_megabytes, max_seconds, max_timeline_seconds, max_requests, timeout)
+    limits = Limits(
+        max_megabytes, max_seconds, max_timeline_seconds, max_requests, timeout, timeline_timeout
+    )
     token = _token(token_file)
     recognizer = open_recognizer(
         model,

@@ -29,7 +29,7 @@ def timeline(
     *sources: Annotated[str, Parameter(required=True)],
     model: str | None = None,
     out: Path | None = None,
-    to: str = "json,csv,png",
+    to: str | None = None,
     turns: Path | None = None,
     labels: str | None = None,
     abstain: float = 0.0,
@@ -61,7 +61,8 @@ def timeline(
         A file that ends in .json, .csv, .srt, .vtt, .rttm, .txt (Audacity's labels) or .png for one
         recording, or a folder; without it segments are printed.
     to
-        What is written into the folder, with commas between: json, csv, srt, vtt, rttm, txt, png.
+        What is written into the folder, with commas between: json, csv, srt, vtt, rttm, txt, png;
+        without, the first two and png.
     turns
         RTTM file of who speaks when; each turn is labelled on its own, speech is not detected.
     labels
@@ -98,10 +99,11 @@ def timeline(
     folder = out if _is_folder(out) else None
     if folder is not None:
         _check_settings(folder, recognizer, settings, turns)
-    failed = 0
+    failed = there = 0
     for record in records:
         files = _files(record, out, suffixes)
         if folder is not None and all(file.is_file() for file in files):
+            there += 1
             continue
         try:
             turns_of = _turns(record, speakers, only=len(records) == 1)
@@ -113,6 +115,8 @@ def timeline(
         for file in files:
             _write(found, file)
         _print(found, files, format)
+    if there and format == "table":
+        print(f"{there} there already, in {out}.")
     return SOME_FAILED if failed else 0
 
 
@@ -120,10 +124,12 @@ def _is_folder(out: Path | None) -> bool:
     return out is not None and (out.is_dir() or not out.suffix)
 
 
-def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
+def _suffixes(out: Path | None, to: str | None, count: int) -> list[str]:
     from emotion2vec.segment_files import SEGMENT_FILES
 
     known = [*SEGMENT_FILES, PICTURE]
+    if to is not None and not _is_folder(out):
+        raise ValueError(f"--to {to} is for a folder; give one as --out.")
     if out is None:
         return []
     if not _is_folder(out):
@@ -131,13 +137,15 @@ def _suffixes(out: Path | None, to: str, count: int) -> list[str]:
         if count > 1:
             raise ValueError(f"--out {out} is one file, for {count} recordings; give a folder.")
     else:
-        wanted = names_in(to) or []
+        wanted = names_in(to) or ["json", "csv", PICTURE]
     for suffix in wanted:
         if suffix not in known:
             hint = "" if _is_folder(out) else " A new folder's name has no dot."
             raise ValueError(
                 f"{suffix!r} is no kind of file; choose from {', '.join(known)}.{hint}"
             )
+    if PICTURE in wanted:
+        import matplotlib  # noqa: F401 (told before anything is computed)
     return wanted
 
 
@@ -196,8 +204,10 @@ def _check_settings(
     if file.is_file():
         there = json.loads(file.read_text(encoding="utf-8"))
         if there != facts:
+            other = [name for name in facts if facts[name] != there.get(name)]
+            changes = ", ".join(f"{name} {there.get(name)}, now {facts[name]}" for name in other)
             raise ValueError(
-                f"{folder} holds timelines made with {there}, not {facts}; choose another folder."
+                f"{folder} holds timelines made otherwise ({changes}); choose another folder."
             )
         return
     with atomic_path(file) as temporary:

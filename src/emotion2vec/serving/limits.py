@@ -26,6 +26,9 @@ class Limits:
     timeout_seconds: float = 60.0
     """from a request's acceptance to its answer: 504; half of it for its body: 408"""
 
+    timeline_timeout_seconds: float = 600.0
+    """the same of timelines"""
+
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)

@@ -108,9 +108,11 @@ def recognition(
 def _chosen(scores: Mapping[str, float], labels: Sequence[str]) -> dict[str, float]:
     by_name = {label.lower(): label for label in scores}
     unknown = [label for label in labels if label.lower() not in by_name]
+    known = ", ".join(scores)
     if unknown:
         raise RefusedError(
-            422, f"labels has {unknown[0]!r}, which the model does not know; it knows {[*scores]}."
+            422,
+            f"labels has {unknown[0]!r}, which the model does not know; it knows {known}.",
         )
     wanted = {by_name[label.lower()] for label in labels}
     kept = {label: score for label, score in scores.items() if label in wanted}

@@ -296,4 +296,7 @@ def _validated(kind: type[Kind], values: bytes | dict[str, Any]) -> Kind:
         if first["type"] == "json_invalid":
             raise RefusedError(400, f"the body is no JSON ({first['ctx']['error']}).") from None
         place = ".".join(map(str, first["loc"])) or "the body"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields)
+            raise RefusedError(422, f"{place} is no field; there are {known}.") from None
         raise RefusedError(422, f"{place}: {first['msg']}.") from None

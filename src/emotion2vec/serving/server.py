@@ -32,7 +32,7 @@ def run_server(app: FastAPI, *, host: str, port: int) -> None:
         app,
         log_level="warning",
         # Not longer than an answer may take: what hangs then will not come.
-        timeout_graceful_shutdown=round(service.limits.timeout_seconds) + 5,
+        timeout_graceful_shutdown=round(service.limits.timeline_timeout_seconds) + 5,
         # The door has a line for those who are too many; uvicorn's would be without a reason.
         backlog=2048,
         server_header=False,

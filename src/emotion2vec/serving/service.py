@@ -173,15 +173,18 @@ class Service:
                 f"{self.in_flight} requests are being answered, which is the limit; come again.",
                 retry_seconds=RETRY_SECONDS,
             )
+        limits = self.limits
+        timeline = request.url.path.endswith("/timeline")
+        seconds = limits.timeline_timeout_seconds if timeline else limits.timeout_seconds
         self.gauges.accepted.inc()
         self.accepted += 1
         self.in_flight += 1
         try:
-            return await asyncio.wait_for(answerer(request), self.limits.timeout_seconds)
+            return await asyncio.wait_for(answerer(request), seconds)
         except TimeoutError:
             raise RefusedError(
                 504,
-                f"the answer took longer than {self.limits.timeout_seconds:g} s; send less sound.",
+                f"the answer took longer than {seconds:g} s; send less sound.",
             ) from None
         finally:
             self.in_flight -= 1
