@@ -140,7 +140,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> str:
     """Return the message; for a missing extra, how to install it."""
-    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+    if isinstance(error, ModuleNotFoundError) and str(error) == "No module named 'torch'":
         return (
             "this needs torch: pip install torch. Without it, recognize works, and timeline with "
             "--whole or --turns, on models from emotion2vec export."
