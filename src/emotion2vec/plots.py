@@ -226,14 +226,20 @@ def _panels(count: int, *, size: float) -> tuple[Figure, list[Axes]]:
 
 def _grid(count: int, *, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """Return a figure and so many axes, `columns` a row, each of a size in inches."""
+    rows = -(-count // columns)
+    figure = _figure(size[0] * columns, size[1] * rows)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure, in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = -(-count // columns)
     # Not through pyplot: no global state, and no window where there is no screen.
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    return figure
 
 
 def label_colors(labels: Sequence[str]) -> dict[str, str]:
@@ -315,10 +321,6 @@ def _minutes(seconds: float, duration: float) -> str:
 
 def _stack(heights: Sequence[float], *, width: float) -> tuple[Figure, list[Axes]]:
     """Return a figure and axes under each other that share their x axis, of heights in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, sum(heights) + 0.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(width, sum(heights) + 0.6)
     axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=list(heights))
     return figure, list(axes)

@@ -94,16 +94,24 @@ def create_app(
 
 def _add_work(app: FastAPI, service: Service) -> None:
     """Add the paths that take sound."""
-    work: list[tuple[str, Answerer, Any, Any, str]] = [
-        ("recognize", service.recognize, RecognizeRequest, RecognizeAnswer, "Label and scores."),
-        ("timeline", service.timeline, TimelineRequest, TimelineAnswer, "Segments in time."),
+    short, long = service.limits.timeout_seconds, service.limits.timeline_timeout_seconds
+    work: list[tuple[str, Answerer, float, Any, Any, str]] = [
+        (
+            "recognize",
+            service.recognize,
+            short,
+            RecognizeRequest,
+            RecognizeAnswer,
+            "Label and scores.",
+        ),
+        ("timeline", service.timeline, long, TimelineRequest, TimelineAnswer, "Segments in time."),
     ]
     if service.model.features is not None:
-        work.append(("embed", service.embed, EmbedRequest, EmbedAnswer, "Features."))
-    for path, answerer, asked, answered, summary in work:
+        work.append(("embed", service.embed, short, EmbedRequest, EmbedAnswer, "Features."))
+    for path, answerer, seconds, asked, answered, summary in work:
         app.add_api_route(
             f"/v1/{path}",
-            _endpoint(service, answerer),
+            _endpoint(service, answerer, seconds),
             methods=["POST"],
             response_model=answered,
             summary=summary,
@@ -113,9 +121,11 @@ def _add_work(app: FastAPI, service: Service) -> None:
         )
 
 
-def _endpoint(service: Service, answerer: Answerer) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    service: Service, answerer: Answerer, seconds: float
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        answer = await service.answer(request, answerer)
+        answer = await service.answer(request, answerer, seconds)
         # In a thread, as two minutes of frames are 80 MB.
         content = await asyncio.to_thread(_json_of, answer)
         return Response(content, media_type="application/json")

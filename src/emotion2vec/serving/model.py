@@ -131,7 +131,6 @@ class BatchedScores:
         recognizer: whose labels and policy these are
         batcher: of the service
         loop: in which the batcher runs
-        abstain: under this score a segment is "unknown"
     """
 
     def __init__(
@@ -139,12 +138,10 @@ class BatchedScores:
         recognizer: Recognizer,
         batcher: Batcher,
         loop: asyncio.AbstractEventLoop,
-        *,
-        abstain: float = 0.0,
     ) -> None:
         self.labels, self.policy = recognizer.labels, recognizer.policy
         self.batch_seconds = recognizer.batch_seconds
-        self.abstain = max(abstain, recognizer.abstain)
+        self.abstain = recognizer.abstain
         self.stopped = threading.Event()
         """set by whoever waits no more: the next batch of windows fails"""
         self._batcher, self._loop = batcher, loop

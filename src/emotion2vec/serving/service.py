@@ -165,17 +165,14 @@ class Service:
         self.gauges.sound.inc(len(clip) / SAMPLE_RATE)
         return clip
 
-    async def answer(self, request: Request, answerer: Answerer) -> Any:
-        """Accept a request for work, if there is room, and answer it in time."""
+    async def answer(self, request: Request, answerer: Answerer, seconds: float) -> Any:
+        """Accept a request for work, if there is room, and answer it within so many seconds."""
         if self.in_flight >= self.limits.requests:
             raise RefusedError(
                 503,
                 f"{self.in_flight} requests are being answered, which is the limit; come again.",
                 retry_seconds=RETRY_SECONDS,
             )
-        limits = self.limits
-        timeline = request.url.path.endswith("/timeline")
-        seconds = limits.timeline_timeout_seconds if timeline else limits.timeout_seconds
         self.gauges.accepted.inc()
         self.accepted += 1
         self.in_flight += 1
