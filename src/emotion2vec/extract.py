@@ -240,15 +240,17 @@ def row_of(record: Record, files: FeatureFiles) -> Row:
     """The line of a recording before its features are written, or where they are already."""
     file = files.find(record.key)
     # Whole: the next run may start in another folder.
-    path = record.path if is_address(record.path) else os.path.abspath(record.path)
-    source = {"path": path, "start": record.start, "end": record.end}
+    source = {"path": _whole(record.path), "start": record.start, "end": record.end}
     return {"key": record.key, "file": file, "error": "" if file else NOT_YET, **source}
 
 
 def _place(source: Row) -> tuple[str, float, float | None]:
     """Return where sound comes from, however its path is spelled."""
-    path = source["path"] if is_address(source["path"]) else os.path.abspath(source["path"])
-    return path, source["start"], source["end"]
+    return _whole(source["path"]), source["start"], source["end"]
+
+
+def _whole(path: str) -> str:
+    return path if is_address(path) else os.path.abspath(path)
 
 
 def write_features(features: Features, row: Row, files: FeatureFiles, dtype: np.dtype[Any]) -> bool:
